@@ -1,0 +1,1 @@
+//! Virtual hosts on one machine: network namespaces on a virtual underlay cable.

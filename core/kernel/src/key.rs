@@ -1,0 +1,192 @@
+//! Where an object lies in the kernel. The order of keys is the order of creation.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// A network namespace, by the kernel's own cookie (`SO_NETNS_COOKIE`, socket(7)): unique until
+/// the next boot, so a path that leads elsewhere by now cannot be mistaken for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetnsId(pub u64);
+
+/// Which network namespace an object lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Netns {
+    /// The one the daemon runs in.
+    Host,
+    /// A container's.
+    Container(NetnsId),
+}
+
+/// A MAC address in the kernel's eyes.
+pub type MacBytes = [u8; 6];
+
+/// Which of its two forwarding tables a row belongs to (`bridge(8)`: `self` and `master`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FdbTable {
+    /// The device's own: for a VXLAN device, MAC → remote VTEP.
+    Device,
+    /// Its bridge's: MAC → port. On the bridge device itself: MAC → delivered to the host.
+    Bridge,
+}
+
+/// A nftables table: family and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// The family.
+    pub family: NftFamily,
+    /// The name.
+    pub name: String,
+}
+
+/// The families of nftables that Weft uses (`nft(8)`, address families).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NftFamily {
+    /// IPv4 and IPv6.
+    Inet,
+    /// IPv4.
+    Ip,
+    /// IPv6.
+    Ip6,
+    /// One device's ingress or egress.
+    Netdev,
+}
+
+impl NftFamily {
+    /// As `nft` writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+            Self::Netdev => "netdev",
+        }
+    }
+}
+
+impl fmt::Display for NftFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.family, self.name)
+    }
+}
+
+/// Where an object lies. `Ord` is the order of creation: what comes later sits on what comes
+/// earlier; deletions go the other way round.
+///
+/// Filters come before the links they guard, so that no frame passes unfiltered; a device's own
+/// chain can only come after it, and comes before the device is brought up.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A nftables table of ours.
+    Table(TableName),
+    /// A set in a table of ours.
+    Set(TableName, String),
+    /// An element of a set: `element` as `nft` prints it, e.g. `172.10.0.16 . 5701632`.
+    Element(TableName, String, String),
+    /// A chain in a table of ours with all its rules, not bound to a device.
+    Chain(TableName, String),
+    /// A link. A veth pair is two links: the container's end comes into being with the host's.
+    Link(Netns, String),
+    /// A chain in a netdev table of ours, bound to a link of the host: table, link, chain.
+    DeviceChain(TableName, String, String),
+    /// A sysctl, by its path below `/proc/sys`, e.g. `net/ipv4/ip_forward`.
+    Sysctl(Netns, String),
+    /// An address with its prefix length on a link.
+    Address(Netns, String, IpNet),
+    /// That a link is administratively up.
+    Up(Netns, String),
+    /// A route: to where, and out of which link.
+    Route(Netns, IpNet, String),
+    /// A neighbour row on a link of the host.
+    Neighbour(String, IpAddr),
+    /// An FDB row: link, table, MAC.
+    Fdb(String, FdbTable, MacBytes),
+    /// A flood row of a VXLAN device: link, remote VTEP. The all-zero MAC has one per remote.
+    Flood(String, IpAddr),
+    /// A rule of ours at the head of somebody else's chain: table, chain, the rule as text.
+    ForeignRule(TableName, String, String),
+}
+
+/// A part of the kernel's state that is planned and compared on its own: what belongs to one
+/// device family of ours (`-570001` of `wb-570001` and `wv-570001`), to one container's
+/// namespace, or to the host as a whole. Keys of one section change together, so that a change
+/// in one network costs nothing in the others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Section {
+    /// The host as a whole.
+    Host,
+    /// All devices of the host that share a suffix after the first `-`.
+    Devices(String),
+    /// A container's namespace.
+    Container(NetnsId),
+}
+
+impl Section {
+    /// The section of a link of the host.
+    pub fn of_device(name: &str) -> Self {
+        match name.split_once('-') {
+            Some((_, suffix)) => Self::Devices(suffix.to_owned()),
+            None => Self::Host,
+        }
+    }
+
+    fn of(netns: Netns, link: &str) -> Self {
+        match netns {
+            Netns::Host => Self::of_device(link),
+            Netns::Container(id) => Self::Container(id),
+        }
+    }
+}
+
+impl Key {
+    /// The section this key belongs to.
+    pub fn section(&self) -> Section {
+        match self {
+            Self::Table(_)
+            | Self::Set(..)
+            | Self::Element(..)
+            | Self::Chain(..)
+            | Self::ForeignRule(..) => Section::Host,
+            Self::Link(ns, link)
+            | Self::Address(ns, link, _)
+            | Self::Up(ns, link)
+            | Self::Route(ns, _, link) => Section::of(*ns, link),
+            Self::Sysctl(Netns::Container(id), _) => Section::Container(*id),
+            Self::Sysctl(Netns::Host, path) => match path.split('/').collect::<Vec<_>>()[..] {
+                ["net", "ipv4" | "ipv6", "conf" | "neigh", link, _] => Section::of_device(link),
+                _ => Section::Host,
+            },
+            Self::DeviceChain(_, link, _)
+            | Self::Neighbour(link, _)
+            | Self::Fdb(link, ..)
+            | Self::Flood(link, _) => Section::of_device(link),
+        }
+    }
+
+    /// The link that this object sits on and goes away with, if it sits on one.
+    pub fn sits_on(&self) -> Option<(Netns, &str)> {
+        match self {
+            Self::Address(ns, link, _) | Self::Up(ns, link) | Self::Route(ns, _, link) => {
+                Some((*ns, link))
+            }
+            Self::DeviceChain(_, link, _)
+            | Self::Neighbour(link, _)
+            | Self::Fdb(link, ..)
+            | Self::Flood(link, _) => Some((Netns::Host, link)),
+            Self::Table(_)
+            | Self::Set(..)
+            | Self::Element(..)
+            | Self::Chain(..)
+            | Self::Link(..)
+            | Self::Sysctl(..)
+            | Self::ForeignRule(..) => None,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What a Linux host can hold for Weft, as values.
+//!
+//! A [`KernelState`] is a map from [`Key`] to [`Object`]. `weft-plan` writes the one that should
+//! be, `weft-linux` reads the one that is, `weft-reconcile` turns the difference into [`Step`]s.
+//! This room knows what bridges and FDB rows are; it does not know networks, nodes or endpoints.
+
+pub mod fault;
+pub mod key;
+pub mod nft;
+pub mod object;
+pub mod state;
+pub mod step;
+
+pub use fault::{Fault, FaultKind};
+pub use key::{FdbTable, Key, Netns, NetnsId, Section, TableName};
+pub use object::{LinkKind, Object};
+pub use state::KernelState;
+pub use step::Step;

@@ -1,0 +1,104 @@
+//! What a node was told and what it found: everything a plan depends on.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use weft_kernel::{NetnsId, TableName};
+use weft_model::{
+    ContainerId, Endpoint, EndpointId, Generation, Lease, Name, Network, NetworkId, NodeId,
+};
+
+/// Everything a plan depends on. Networks are shared: an unchanged one is told by its pointer.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// How far the cluster rows in it have advanced.
+    pub generation: Generation,
+    /// This node.
+    pub node: NodeId,
+    /// Its VTEP's address.
+    pub data_address: IpAddr,
+    /// UDP port of VXLAN, the same on all nodes.
+    pub vxlan_port: u16,
+    /// The networks it takes part in.
+    pub networks: BTreeMap<NetworkId, Arc<NetworkView>>,
+    /// The containers it runs.
+    pub containers: BTreeMap<ContainerId, Container>,
+    /// What the host is like.
+    pub facts: HostFacts,
+}
+
+/// One network as its rows and the local attachments say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkView {
+    /// The network.
+    pub network: Network,
+    /// What this node holds of it.
+    pub lease: Lease,
+    /// The other nodes that take part, with their VTEPs' addresses and own offsets.
+    pub peers: BTreeMap<NodeId, Peer>,
+    /// All endpoints, local ones included, also those the servers do not know of yet.
+    pub endpoints: BTreeMap<EndpointId, Endpoint>,
+}
+
+/// Another node that takes part in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its VTEP's address.
+    pub data_address: IpAddr,
+    /// Its own address in the network.
+    pub node_offset: weft_model::Offset,
+}
+
+/// A container of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Identity.
+    pub id: ContainerId,
+    /// What people call it.
+    pub name: Name,
+    /// Its network namespace.
+    pub netns: NetnsId,
+    /// Its endpoints, in order of attachment, with the names of their interfaces inside.
+    pub interfaces: Vec<Interface>,
+}
+
+/// One endpoint inside its container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// The network.
+    pub network: NetworkId,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// `eth0`, `eth1` …
+    pub name: String,
+}
+
+/// What the host is like. Changes wake the planner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Octets of an outer IP packet that the path from the data address carries.
+    pub underlay_mtu: u32,
+    /// Links of the host that live from router advertisements (`accept_ra` 1 and a default route or
+    /// address from one): they need `accept_ra=2` before forwarding is switched on.
+    pub router_advertisement_links: Vec<String>,
+    /// Chains of others, at hook forward or input, with policy drop: our traffic needs a rule at
+    /// their head.
+    pub drop_chains: Vec<DropChain>,
+    /// Routes of the host that are not ours: prefix and link, default routes left out.
+    pub routes: Vec<(IpNet, String)>,
+    /// Whether the host has IPv6 at all (`/proc/sys/net/ipv6`).
+    pub ipv6: bool,
+}
+
+/// A base chain of others whose policy is drop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropChain {
+    /// Its table.
+    pub table: TableName,
+    /// Its name.
+    pub chain: String,
+    /// Whether it hooks in at input (else forward).
+    pub input: bool,
+}

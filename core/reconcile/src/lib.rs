@@ -1,0 +1,1 @@
+//! Brings a kernel from what it has to what is wanted, one step at a time.

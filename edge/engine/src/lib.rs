@@ -1,0 +1,8 @@
+//! The state engine: transactions, snapshots and watches over durable rows.
+//!
+//! The contract is [`Engine`]; [`embedded`] keeps it in one file for one server. Whatever a
+//! backend is made of, it must pass [`conformance`].
+
+pub mod contract;
+
+pub use contract::{Batch, Change, Engine, EngineError, Snapshot, Watch, WatchItem};

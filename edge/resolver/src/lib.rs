@@ -1,0 +1,1 @@
+//! The resolver process: sockets around the name table, and forwarding upstream.

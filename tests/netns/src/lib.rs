@@ -1,0 +1,1 @@
+//! Weft on real kernels: virtual hosts, real daemons, real packets.
