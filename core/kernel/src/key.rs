@@ -82,7 +82,10 @@ impl fmt::Display for TableName {
 ///
 /// Filters come before the links they guard, so that no frame passes unfiltered; a device's own
 /// chain can only come after it, and comes before the device is brought up.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Of sysctls, those that switch on forwarding come last: `accept_ra=2` must stand on an uplink
+/// before, or the kernel drops the default route that a router advertised to it
+/// (`ip-sysctl.rst`, `accept_ra`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
     /// A nftables table of ours.
     Table(TableName),
@@ -112,6 +115,61 @@ pub enum Key {
     Flood(String, IpAddr),
     /// A rule of ours at the head of somebody else's chain: table, chain, the rule as text.
     ForeignRule(TableName, String, String),
+}
+
+/// What keys are ordered by: the variants and fields of [`Key`], in its order.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Rank<'a> {
+    Table(&'a TableName),
+    Set(&'a TableName, &'a str),
+    Element(&'a TableName, &'a str, &'a str),
+    Chain(&'a TableName, &'a str),
+    Link(Netns, &'a str),
+    DeviceChain(&'a TableName, &'a str, &'a str),
+    Sysctl(Netns, bool, &'a str),
+    Address(Netns, &'a str, IpNet),
+    Up(Netns, &'a str),
+    Route(Netns, IpNet, &'a str),
+    Neighbour(&'a str, IpAddr),
+    Fdb(&'a str, FdbTable, MacBytes),
+    Flood(&'a str, IpAddr),
+    ForeignRule(&'a TableName, &'a str, &'a str),
+}
+
+impl Key {
+    fn rank(&self) -> Rank<'_> {
+        match self {
+            Self::Table(table) => Rank::Table(table),
+            Self::Set(table, set) => Rank::Set(table, set),
+            Self::Element(table, set, element) => Rank::Element(table, set, element),
+            Self::Chain(table, chain) => Rank::Chain(table, chain),
+            Self::Link(ns, link) => Rank::Link(*ns, link),
+            Self::DeviceChain(table, link, chain) => Rank::DeviceChain(table, link, chain),
+            Self::Sysctl(ns, path) => {
+                let forwarding = path.ends_with("/forwarding") || path.ends_with("/ip_forward");
+                Rank::Sysctl(*ns, forwarding, path)
+            }
+            Self::Address(ns, link, net) => Rank::Address(*ns, link, *net),
+            Self::Up(ns, link) => Rank::Up(*ns, link),
+            Self::Route(ns, net, link) => Rank::Route(*ns, *net, link),
+            Self::Neighbour(link, ip) => Rank::Neighbour(link, *ip),
+            Self::Fdb(link, table, mac) => Rank::Fdb(link, *table, *mac),
+            Self::Flood(link, remote) => Rank::Flood(link, *remote),
+            Self::ForeignRule(table, chain, rule) => Rank::ForeignRule(table, chain, rule),
+        }
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// A part of the kernel's state that is planned and compared on its own: what belongs to one

@@ -4,15 +4,21 @@
 //! be, `weft-linux` reads the one that is, `weft-reconcile` turns the difference into [`Step`]s.
 //! This room knows what bridges and FDB rows are; it does not know networks, nodes or endpoints.
 
+pub mod fake;
 pub mod fault;
 pub mod key;
 pub mod nft;
 pub mod object;
+pub mod scope;
 pub mod state;
 pub mod step;
+pub mod text;
 
+pub use fake::FakeKernel;
 pub use fault::{Fault, FaultKind};
 pub use key::{FdbTable, Key, Netns, NetnsId, Section, TableName};
 pub use object::{LinkKind, Object};
+pub use scope::Scope;
 pub use state::KernelState;
 pub use step::Step;
+pub use text::render;
