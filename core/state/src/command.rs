@@ -98,9 +98,9 @@ pub struct CreateNetwork {
     pub id: NetworkId,
     /// Unique in the cluster.
     pub name: Name,
-    /// Given subnets; empty: one is chosen from the cluster's pools per wanted family.
+    /// Given subnets, at most one per family. Without any, an IPv4 one comes from the cluster's pools.
     pub subnets: Vec<IpNet>,
-    /// Without given subnets: also an IPv6 one.
+    /// Also an IPv6 one, from the pools if none is given.
     pub ipv6: bool,
     /// Octets of an inner IP packet, 1280 to 65,000.
     pub mtu: Option<u16>,

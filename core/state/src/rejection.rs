@@ -39,3 +39,51 @@ pub enum Code {
     /// Whoever asks may not.
     Denied,
 }
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident: $code:ident,)*) => {
+        impl Rejection {$(
+            $(#[$doc])*
+            pub fn $name(
+                field: &str,
+                message: impl Into<String>,
+                hint: impl Into<String>,
+            ) -> Self {
+                Self::new(Code::$code, field, message, hint)
+            }
+        )*}
+    };
+}
+
+kinds! {
+    /// A [`Code::Invalid`] refusal.
+    invalid: Invalid,
+    /// A [`Code::Exists`] refusal.
+    exists: Exists,
+    /// A [`Code::NotFound`] refusal.
+    not_found: NotFound,
+    /// A [`Code::Busy`] refusal.
+    busy: Busy,
+    /// A [`Code::Outside`] refusal.
+    outside: Outside,
+    /// A [`Code::Reserved`] refusal.
+    reserved: Reserved,
+    /// A [`Code::Exhausted`] refusal.
+    exhausted: Exhausted,
+    /// A [`Code::Overlap`] refusal.
+    overlap: Overlap,
+    /// A [`Code::Denied`] refusal.
+    denied: Denied,
+}
+
+impl Rejection {
+    /// A refusal of kind `code`.
+    pub fn new(
+        code: Code,
+        field: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { code, field: field.to_owned(), message: message.into(), hint: hint.into() }
+    }
+}

@@ -1,6 +1,6 @@
 //! A change of the cluster state, and what must still be true for it to happen.
 
-use weft_model::{Generation, Row, RowKey};
+use weft_model::{ClusterState, Generation, Row, RowKey};
 
 /// Writes that happen all together, at one new revision, or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -9,6 +9,13 @@ pub struct Transaction {
     pub preconditions: Vec<Precondition>,
     /// In no particular order; no key twice.
     pub writes: Vec<Write>,
+}
+
+impl Transaction {
+    /// Whether it asks for no change: it need not be committed.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
 }
 
 /// That the row at `key` is still as it was when the decision was made.
@@ -27,4 +34,29 @@ pub enum Write {
     Put(Row),
     /// The row is deleted.
     Delete(RowKey),
+}
+
+impl Write {
+    /// The key of the row that it changes.
+    pub fn key(&self) -> RowKey {
+        match self {
+            Self::Put(row) => row.key(),
+            Self::Delete(key) => *key,
+        }
+    }
+}
+
+/// Folds the writes of one commit into `state`.
+pub fn fold<'a>(
+    state: &mut ClusterState,
+    writes: impl IntoIterator<Item = &'a Write>,
+    generation: Generation,
+) {
+    for write in writes {
+        match write {
+            Write::Put(row) => state.put(row.clone(), generation),
+            Write::Delete(key) => state.delete(*key, generation),
+        }
+    }
+    state.generation = state.generation.max(generation);
 }

@@ -12,7 +12,8 @@ use weft_state::{Transaction, Write};
 /// * A snapshot is the state at one revision. A watch from that revision continues it without a
 ///   gap, or says so ([`WatchItem::Relist`]).
 pub trait Engine: Send + Sync + 'static {
-    /// Commits, if all preconditions hold at this moment.
+    /// Commits, if all preconditions hold at this moment. A transaction without writes is checked
+    /// only: it makes no commit, and the answer is the newest revision.
     ///
     /// # Errors
     /// [`EngineError::Conflict`] when one does not, and then nothing happened; [`EngineError::Storage`].
@@ -28,7 +29,8 @@ pub trait Engine: Send + Sync + 'static {
     fn snapshot(&self) -> impl Future<Output = Result<Snapshot, EngineError>> + Send;
 
     /// All commits after `from`, in order. When some of them are not kept any more, or the
-    /// reader falls too far behind, the last item is [`WatchItem::Relist`].
+    /// reader falls too far behind, or `from` does not exist, the last item is
+    /// [`WatchItem::Relist`]. Without it the watch ends only when the engine is closed.
     fn watch(&self, from: Generation) -> Watch;
 
     /// Forgets the history up to and including `upto` (not the rows): watches from before must re-list.

@@ -1,0 +1,222 @@
+//! What an agent keeps on disk: what it was told, and what it promised. Never what it derived.
+//!
+//! Rows can be fetched again from a server, so writing them does not wait for the disk. Records
+//! (attachments, addresses on their way back) exist nowhere else: writing one returns when the
+//! disk has it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
+};
+use weft_model::Generation;
+
+use crate::file::{self, FileError};
+
+const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
+const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// Pages kept in memory: agents read the store once, at start.
+const CACHE: usize = 1 << 20;
+/// Row updates after which the disk is waited for all the same: until then, pages that lazy
+/// commits have replaced cannot be used again and the file grows.
+const LAZY_COMMITS: u32 = 64;
+
+/// The agent's file. Calls block for as long as the disk takes.
+#[derive(Debug)]
+pub struct AgentStore {
+    database: Database,
+    lazy: AtomicU32,
+}
+
+/// Everything in an [`AgentStore`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// How far the rows had advanced.
+    pub generation: Generation,
+    /// Key and value of each row, in order of key.
+    pub rows: Vec<(String, Vec<u8>)>,
+    /// The records.
+    pub records: BTreeMap<String, Vec<u8>>,
+}
+
+/// The agent's store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be opened.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It cannot be read or written; the disk may be full.
+    #[error("the agent's store cannot {action}: {cause}")]
+    Storage {
+        /// What it was doing.
+        action: &'static str,
+        /// Why not.
+        cause: Box<redb::Error>,
+    },
+}
+
+fn storage<E: Into<redb::Error>>(action: &'static str) -> impl FnOnce(E) -> StoreError {
+    move |cause| StoreError::Storage { action, cause: Box::new(cause.into()) }
+}
+
+impl AgentStore {
+    /// Opens the store at `path`, creating an empty one when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::File`] when it is in use, damaged, or written by a newer version.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        let database = file::open(path, CACHE)?;
+        let store = Self { database, lazy: AtomicU32::new(0) };
+        match store.meta("format")? {
+            None => store.write("write its format", Durability::Immediate, |txn| {
+                txn.open_table(META)?.insert("format", file::FORMAT)?;
+                Ok(())
+            })?,
+            Some(format) if format > file::FORMAT => {
+                return Err(FileError::Newer { path: path.to_owned(), format }.into());
+            }
+            Some(_) => {}
+        }
+        Ok(store)
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`].
+    pub fn load(&self) -> Result<Stored, StoreError> {
+        Ok(Stored {
+            generation: Generation(self.meta("generation")?.unwrap_or(0)),
+            rows: self.pairs(ROWS)?,
+            records: self.pairs(RECORDS)?.into_iter().collect(),
+        })
+    }
+
+    /// Puts `rows` in place of all rows. Does not wait for the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`], and then nothing changed.
+    pub fn replace_rows<K: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        generation: Generation,
+        rows: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<(), StoreError> {
+        self.write_rows(|txn| {
+            txn.delete_table(ROWS)?;
+            let mut table = txn.open_table(ROWS)?;
+            for (key, value) in rows {
+                table.insert(key.as_ref(), value.as_ref())?;
+            }
+            txn.open_table(META)?.insert("generation", generation.0)?;
+            Ok(())
+        })
+    }
+
+    /// Writes (`Some`) and deletes (`None`) single rows. Does not wait for the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`], and then nothing changed.
+    pub fn patch_rows<K: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        generation: Generation,
+        changes: impl IntoIterator<Item = (K, Option<V>)>,
+    ) -> Result<(), StoreError> {
+        self.write_rows(|txn| {
+            let mut table = txn.open_table(ROWS)?;
+            for (key, value) in changes {
+                match value {
+                    Some(value) => drop(table.insert(key.as_ref(), value.as_ref())?),
+                    None => drop(table.remove(key.as_ref())?),
+                }
+            }
+            txn.open_table(META)?.insert("generation", generation.0)?;
+            Ok(())
+        })
+    }
+
+    /// Writes a record; when it returns, the record survives the machine's death, and so does
+    /// everything written before.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`], and then nothing changed.
+    pub fn put_record(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write("write a record", Durability::Immediate, |txn| {
+            txn.open_table(RECORDS)?.insert(key, bytes)?;
+            Ok(())
+        })
+    }
+
+    /// Deletes a record, if it is there, as durably as [`Self::put_record`] writes one.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`], and then nothing changed.
+    pub fn delete_record(&self, key: &str) -> Result<(), StoreError> {
+        self.write("delete a record", Durability::Immediate, |txn| {
+            txn.open_table(RECORDS)?.remove(key)?;
+            Ok(())
+        })
+    }
+
+    fn write_rows(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        let lazy = self.lazy.fetch_add(1, Ordering::Relaxed) + 1;
+        let durability = if lazy < LAZY_COMMITS { Durability::None } else { Durability::Immediate };
+        self.write("write rows", durability, change)
+    }
+
+    fn write(
+        &self,
+        action: &'static str,
+        durability: Durability,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        let mut txn = self.database.begin_write().map_err(storage(action))?;
+        txn.set_durability(durability).map_err(storage(action))?;
+        // An error drops the transaction, which undoes it.
+        change(&txn).map_err(storage(action))?;
+        txn.commit().map_err(storage(action))?;
+        if matches!(durability, Durability::Immediate) {
+            self.lazy.store(0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        let read = || -> Result<Option<u64>, redb::Error> {
+            match self.database.begin_read()?.open_table(META) {
+                Ok(table) => Ok(table.get(key)?.map(|v| v.value())),
+                Err(TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        read().map_err(storage("be read"))
+    }
+
+    fn pairs(
+        &self,
+        table: TableDefinition<'_, &str, &[u8]>,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+            let table = match self.database.begin_read()?.open_table(table) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let mut pairs = Vec::new();
+            for pair in table.iter()? {
+                let (key, value) = pair?;
+                pairs.push((key.value().to_owned(), value.value().to_vec()));
+            }
+            Ok(pairs)
+        };
+        read().map_err(storage("be read"))
+    }
+}

@@ -1,0 +1,170 @@
+//! What was acknowledged is there after `kill -9`.
+//!
+//! Each test runs itself again as a child that writes and says on its standard output what was
+//! acknowledged; the parent kills it at some moment and looks into the file.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tempfile::TempDir;
+use weft_engine::conformance::row;
+use weft_engine::{AgentStore, Embedded, Engine, WatchItem};
+use weft_model::{Generation, Row};
+use weft_state::{Transaction, Write};
+
+const FILE: &str = "WEFT_TEST_KILLED_FILE";
+const WRITERS: u64 = 4;
+
+/// The file to write to, in the child.
+fn in_child() -> Option<PathBuf> {
+    std::env::var_os(FILE).map(PathBuf::from)
+}
+
+/// Runs `test` as a child on `path`, kills it after `life`, and returns the numbers on each line
+/// that it said.
+fn killed_after(life: Duration, test: &str, path: &Path) -> Vec<Vec<u64>> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(FILE, path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        let lines = output.lines().map_while(Result::ok);
+        lines.filter_map(|line| numbers(line.strip_prefix("ack ")?)).collect::<Vec<_>>()
+    });
+    std::thread::sleep(life);
+    assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reader.join().unwrap()
+}
+
+/// `None` for a line that the kill cut off.
+fn numbers(line: &str) -> Option<Vec<u64>> {
+    let line = line.strip_suffix(" .")?;
+    line.split(' ').map(|number| number.parse().ok()).collect()
+}
+
+fn acknowledge(numbers: &[u64]) {
+    let text: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "ack {} .", text.join(" ")).unwrap();
+    output.flush().unwrap();
+}
+
+/// Lives of all lengths, from "hardly opened" to "hundreds of commits".
+fn lives() -> impl Iterator<Item = Duration> {
+    (0..14).map(|n| Duration::from_millis(30 + (n * 37) % 260))
+}
+
+async fn write_for_ever(path: &Path) {
+    let engine = std::sync::Arc::new(Embedded::open(path).unwrap());
+    let begin = engine.snapshot().await.unwrap().revision.0;
+    let writers = (0..WRITERS).map(|id| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            for value in begin + 1.. {
+                let writes = vec![Write::Put(row(id, value)), Write::Put(row(100 + id, value))];
+                let transaction = Transaction { preconditions: Vec::new(), writes };
+                let revision = engine.transact(transaction).await.unwrap();
+                acknowledge(&[id, value, revision.0]);
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+}
+
+/// id → (value, revision)
+async fn found(engine: &Embedded) -> (u64, BTreeMap<u64, (u64, u64)>) {
+    let snapshot = engine.snapshot().await.unwrap();
+    let rows = snapshot.rows.iter().map(|(row, written)| match row {
+        Row::Token(token) => (token.id.0, (token.expires_at, written.0)),
+        other => panic!("{other:?}"),
+    });
+    (snapshot.revision.0, rows.collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_commits_survive_a_kill() {
+    if let Some(path) = in_child() {
+        return write_for_ever(&path).await;
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.redb");
+    let mut acknowledged: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut total = 0;
+    for life in lives() {
+        for said in killed_after(life, "acknowledged_commits_survive_a_kill", &path) {
+            let [id, value, revision] = said[..] else { panic!("{said:?}") };
+            acknowledged.insert(id, (value, revision));
+            total += 1;
+        }
+        let engine = Embedded::open(&path).unwrap();
+        let (revision, rows) = found(&engine).await;
+        for (id, (value, at)) in &acknowledged {
+            let row = rows.get(id).unwrap_or_else(|| panic!("row {id} is gone after {life:?}"));
+            assert!(row >= &(*value, *at), "row {id}: {row:?}, acknowledged {value} at {at}");
+        }
+        for id in 0..WRITERS {
+            assert_eq!(rows.get(&id), rows.get(&(100 + id)), "half a transaction");
+        }
+        let told: Vec<u64> = engine
+            .watch(Generation(0))
+            .0
+            .take(usize::try_from(revision).unwrap())
+            .map(|item| match item {
+                WatchItem::Batch(batch) => batch.revision.0,
+                WatchItem::Relist => panic!("history has a hole"),
+            })
+            .collect()
+            .await;
+        assert!(told.into_iter().eq(1..=revision));
+    }
+    assert!(total > 200, "only {total} commits in all lives");
+}
+
+fn keep_records_for_ever(path: &Path) {
+    let store = AgentStore::open(path).unwrap();
+    let begin = store.load().unwrap().generation.0;
+    for n in begin + 1.. {
+        store.patch_rows(Generation(n), [("row", Some(n.to_string()))]).unwrap();
+        store.put_record(&format!("attachment/{}", n % 50), n.to_string().as_bytes()).unwrap();
+        acknowledge(&[n]);
+    }
+}
+
+#[test]
+fn acknowledged_records_survive_a_kill() {
+    if let Some(path) = in_child() {
+        return keep_records_for_ever(&path);
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("agent.redb");
+    let (mut last, mut total) = (0, 0);
+    for life in lives() {
+        let said = killed_after(life, "acknowledged_records_survive_a_kill", &path);
+        total += said.len();
+        last = said.last().map_or(last, |numbers| numbers[0]);
+        let stored = AgentStore::open(&path).unwrap().load().unwrap();
+        assert!(stored.generation.0 >= last, "{} but {last} was said", stored.generation);
+        for n in (1..=last).rev().take(50) {
+            let record = stored.records.get(&format!("attachment/{}", n % 50));
+            let kept: u64 = String::from_utf8_lossy(record.unwrap()).parse().unwrap();
+            assert!(kept >= n, "record {n} is {kept}");
+        }
+        // Rows and generation go together.
+        if let Some((_, value)) = stored.rows.first() {
+            assert_eq!(String::from_utf8_lossy(value), stored.generation.to_string());
+        }
+    }
+    assert!(total > 100, "only {total} records in all lives");
+}
