@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// All names a node knows, and who may ask which. Handed to the resolver whole, network by
@@ -25,6 +26,9 @@ pub struct NetworkNames {
     pub bridge: String,
     /// The addresses to answer at.
     pub gateways: Vec<IpAddr>,
+    /// Its subnets: reverse names inside them are ours to answer, and nobody else's.
+    #[serde(default)]
+    pub subnets: Vec<IpNet>,
     /// Nothing is forwarded for containers that are only on internal networks.
     pub internal: bool,
     /// Every endpoint with its names (name and aliases, in lower case) and addresses.
@@ -32,7 +36,7 @@ pub struct NetworkNames {
 }
 
 /// An endpoint's names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Record {
     /// Name first, then aliases; lower case.
     pub names: Vec<String>,
@@ -41,7 +45,7 @@ pub struct Record {
 }
 
 /// A local container's connection to a network, as the source of queries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Asker {
     /// The bridge its queries come in at.
     pub bridge: String,
