@@ -42,6 +42,9 @@ impl Watch {
 
     /// `scope` should be read at `at`, if it is not read before.
     pub(crate) fn request(&mut self, scope: Scope, at: Millis) {
+        if self.due.get(&Scope::All).is_some_and(|all| *all <= at) {
+            return;
+        }
         let due = self.due.entry(scope).or_insert(at);
         *due = at.min(*due);
         let links = self.due.keys().filter(|scope| matches!(scope, Scope::Rows(_)));

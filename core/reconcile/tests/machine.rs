@@ -261,8 +261,8 @@ fn tries_grow_rarer_up_to_half_a_minute() {
             last = Some(host.now);
         }
     }
-    assert!((75..=150).contains(&waits[0]), "{waits:?}");
-    assert!(waits.windows(2).all(|w| w[1] * 2 > w[0] * 2 || w[1] >= 22_000), "{waits:?}");
+    assert!((75..=350).contains(&waits[0]), "{waits:?}");
+    assert!(waits.windows(2).all(|w| w[1] > w[0] || w[1] >= 22_000), "{waits:?}");
     assert!(waits.iter().all(|wait| *wait <= 30_300), "{waits:?}");
     assert!(*waits.last().unwrap() >= 22_000, "{waits:?}");
     assert_eq!(host.differences(&with_rows(3)), vec![key]);

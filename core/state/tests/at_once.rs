@@ -1,5 +1,7 @@
 //! Two servers decide at once, on the same state: whatever they decide, and whoever is first.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Tiny, create, delete, endpoint, ip, join, join_as, lease, name, release};
@@ -103,7 +105,7 @@ fn any_two_decisions_at_once_leave_the_cluster_whole() {
         for second in &commands {
             let decide = |command: &Command| apply(tiny.now(), command.clone());
             let (Ok((one, _)), Ok((two, _))) = (decide(first), decide(second)) else { continue };
-            let mut both_of_them = Tiny { states: vec![tiny.now().clone()] };
+            let mut both_of_them = Tiny::from(tiny.now().clone());
             assert!(both_of_them.commit(&one));
             let happened = both_of_them.commit(&two);
             both += u32::from(happened);
@@ -134,7 +136,7 @@ fn what_is_independent_goes_together() {
         (lease(1, 1, &[], 1), lease(8, 1, &[], 1)),
     ];
     for (first, second) in pairs {
-        let mut both = Tiny { states: vec![tiny.now().clone()] };
+        let mut both = Tiny::from(tiny.now().clone());
         let one = apply(tiny.now(), first.clone()).unwrap().0;
         let two = apply(tiny.now(), second.clone()).unwrap().0;
         assert!(!one.is_empty() && !two.is_empty());

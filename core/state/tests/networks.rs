@@ -1,5 +1,7 @@
 //! Networks: what is refused with which words, and what the others are given.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Tiny, create, endpoint, join, lease, refused};

@@ -1,5 +1,7 @@
 //! Cluster, tokens and nodes: what is refused with which words, and what becomes of the rest.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{

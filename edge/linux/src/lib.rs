@@ -1,1 +1,130 @@
 //! The only room with a netlink socket: observes the kernel and applies steps.
+//!
+//! Effects live here, decisions do not: what should be is planned by others, in the words of
+//! `weft-kernel`; here it is said to Linux, and Linux's answer is said back in the same words.
+//!
+//! What is ours is known by its mark: links of the host by an `ifalias` that starts with `weft `,
+//! addresses, routes and neighbours by protocol number 87, nftables objects by their table (`weft`),
+//! rules in other people's chains by their user data. FDB rows are ours when their device is.
+//! Sysctls have no place for a mark: those that were set through this [`Linux`] are watched.
+
+mod addr;
+mod apply;
+mod call;
+mod facts;
+mod fault;
+mod link;
+mod link_write;
+mod netlink;
+mod netns;
+mod nft;
+mod observe;
+mod own;
+mod route;
+mod row;
+mod sysctl;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use weft_kernel::{Fault, KernelState, Netns, NetnsId, Scope, Step};
+
+pub use facts::{DropChain, Facts, facts, legacy_iptables_in_use};
+pub use netns::{host_netns_id, netns_id};
+pub use watch::{Event, Watcher};
+
+use fault::Trouble;
+use netlink::Socket;
+use own::Own;
+
+/// The mark of our addresses, routes and neighbours (`IFA_PROTO`, `RTA_PROTOCOL`,
+/// `NDA_PROTOCOL`): `W`.
+const PROTOCOL: u8 = 87;
+
+/// One host's kernel, in whose network namespace it was opened.
+///
+/// It is used from one thread, which must stay in that namespace: sysctls are read and written
+/// through `/proc/sys/net`, which shows the namespace of the thread that looks.
+#[derive(Debug)]
+pub struct Linux {
+    route: Socket,
+    nft: Socket,
+    namespaces: BTreeMap<NetnsId, PathBuf>,
+    sysctls: BTreeSet<(Netns, String)>,
+    own: Arc<Own>,
+}
+
+impl Linux {
+    /// Opens the sockets, in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// When the kernel has no rtnetlink or no nftables.
+    pub fn open() -> Result<Self, Fault> {
+        let socket = |protocol, name: &str| {
+            let opened = Socket::open(protocol).map_err(Trouble::from);
+            opened.map_err(|trouble| trouble.of(format!("socket(AF_NETLINK, SOCK_RAW, {name})")))
+        };
+        let route = socket(libc::NETLINK_ROUTE, "NETLINK_ROUTE")?;
+        let nft = socket(libc::NETLINK_NETFILTER, "NETLINK_NETFILTER")?;
+        let own = Arc::new(Own::new([route.port(), nft.port()]));
+        Ok(Self { route, nft, namespaces: BTreeMap::new(), sysctls: BTreeSet::new(), own })
+    }
+
+    /// Everything of ours within `scope`: of each object only what Weft manages. A link with a
+    /// setting that has no field of its own and is not what we set shows it in its alias, e.g.
+    /// `weft network web [mcast_snooping on]`, so that it compares unequal.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read. A container whose namespace cannot be entered is left out.
+    pub fn observe(&mut self, scope: &Scope) -> Result<KernelState, Fault> {
+        observe::observe(self, scope)
+    }
+
+    /// Takes the steps in their order; a failed one does not stop the next. One result per step.
+    ///
+    /// # Errors
+    /// Per step, what the kernel refused: [`weft_kernel::FaultKind::Taken`] when the link, route
+    /// or UDP port is somebody else's, [`weft_kernel::FaultKind::NetnsGone`] for a put into a
+    /// namespace that is gone or was not registered.
+    pub fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), Fault>> {
+        apply::apply(self, steps)
+    }
+
+    /// Makes a container's namespace known by its path (`/run/netns/NAME`, `/proc/PID/ns/net`).
+    /// The path is kept, not the namespace: it can die. Whenever it is needed it is opened anew
+    /// and must still lead to the same namespace.
+    ///
+    /// # Errors
+    /// As [`netns_id`].
+    pub fn register_netns(&mut self, path: &Path) -> Result<NetnsId, Fault> {
+        let id = netns_id(path)?;
+        self.namespaces.insert(id, path.to_owned());
+        Ok(id)
+    }
+
+    /// Forgets a namespace: nothing in it is observed any more, and nothing can be put there.
+    pub fn forget_netns(&mut self, id: NetnsId) {
+        self.namespaces.remove(&id);
+        self.sysctls.retain(|(ns, _)| *ns != Netns::Container(id));
+    }
+
+    /// Forgets all namespaces but these.
+    pub fn keep_netns(&mut self, live: &[NetnsId]) {
+        let gone: Vec<NetnsId> =
+            self.namespaces.keys().copied().filter(|id| !live.contains(id)).collect();
+        for id in gone {
+            self.forget_netns(id);
+        }
+    }
+
+    /// Watches the kernel for what others do; what this [`Linux`] does itself is left out as far
+    /// as it can be told.
+    ///
+    /// # Errors
+    /// As [`Watcher::start`].
+    pub fn watch(&self, on_event: impl Fn(Event) + Send + 'static) -> Result<Watcher, Fault> {
+        Watcher::with_own(Arc::clone(&self.own), on_event)
+    }
+}

@@ -55,7 +55,7 @@ pub(crate) enum Leave {
 }
 
 /// So many queries refused in such a time are a flood.
-const FLOOD: u32 = 256;
+const FLOOD: u32 = 64;
 const FLOOD_TIME: Duration = Duration::from_millis(100);
 
 /// Held while a query waits for an upstream server or a connection is open.
@@ -202,7 +202,7 @@ mod tests {
             let asked = (0..10_000_000 / every).map(|n| start + Duration::from_micros(n * every));
             asked.filter(|now| account.query(*now) == Leave::Flood).count()
         };
-        assert_eq!(floods(500), 0, "twice the rate");
+        assert_eq!(floods(667), 0, "half as much again");
         assert!(floods(100) > 10, "ten times the rate: {}", floods(100));
     }
 

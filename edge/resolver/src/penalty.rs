@@ -8,14 +8,24 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-/// How long a source is shut out.
+/// How long a source is shut out the first time. Each time it goes on right after, twice as long.
 const TERM: Duration = Duration::from_millis(200);
-/// How many can be shut out at once; a filter's length has an end.
+/// The longest that it becomes.
+const LONGEST: Duration = Duration::from_millis(3_200);
+/// How many can be shut out, or remembered, at once; a filter's length has an end.
 const MOST: usize = 64;
 
 /// The sources shut out of one socket.
 #[derive(Debug, Default)]
-pub(crate) struct Penalties(BTreeMap<IpAddr, Instant>);
+pub(crate) struct Penalties(BTreeMap<IpAddr, Penalty>);
+
+#[derive(Debug, Clone, Copy)]
+struct Penalty {
+    term: Duration,
+    end: Instant,
+    /// Whether it is over, and only remembered for as long again.
+    over: bool,
+}
 
 impl Penalties {
     /// Shuts a source out, beginning now.
@@ -28,42 +38,44 @@ impl Penalties {
         source: IpAddr,
         now: Instant,
     ) -> io::Result<()> {
-        if self.0.len() >= MOST || self.0.contains_key(&source) {
+        let before = self.0.get(&source).copied();
+        if before.map_or(self.0.len() >= MOST, |penalty| !penalty.over) {
             return Ok(());
         }
-        self.0.insert(source, now + TERM);
-        let filtered = filter(socket, self.0.keys());
-        if filtered.is_err() {
-            self.0.remove(&source);
-        }
-        filtered
+        let term = before.map_or(TERM, |penalty| (2 * penalty.term).min(LONGEST));
+        let mut penalties = self.0.clone();
+        penalties.insert(source, Penalty { term, end: now + term, over: false });
+        self.set(socket, penalties)
     }
 
     /// Lets those in again whose term is over.
     ///
     /// # Errors
-    /// If the kernel does not take the filter.
+    /// If the kernel does not take the filter: then nothing changed.
     pub(crate) fn let_in(&mut self, socket: &impl AsFd, now: Instant) -> io::Result<()> {
-        let mut left = self.0.clone();
-        left.retain(|_, end| *end > now);
-        if left.len() < self.0.len() {
-            filter(socket, left.keys())?;
-            self.0 = left;
+        let mut penalties = self.0.clone();
+        penalties.retain(|_, penalty| !penalty.over || penalty.end > now);
+        for penalty in penalties.values_mut().filter(|penalty| penalty.end <= now) {
+            *penalty = Penalty { term: penalty.term, end: now + penalty.term, over: true };
         }
-        Ok(())
+        self.set(socket, penalties)
     }
 
-    /// When the next term is over.
+    /// When there is something to do next.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.0.values().min().copied()
+        self.0.values().map(|penalty| penalty.end).min()
+    }
+
+    fn set(&mut self, socket: &impl AsFd, penalties: BTreeMap<IpAddr, Penalty>) -> io::Result<()> {
+        let out = penalties.iter().filter(|(_, penalty)| !penalty.over);
+        filter(socket, out.map(|(source, _)| source))?;
+        self.0 = penalties;
+        Ok(())
     }
 }
 
 /// Has the kernel drop what comes from these sources; from nobody, if there are none.
-fn filter<'a>(
-    socket: &impl AsFd,
-    sources: impl ExactSizeIterator<Item = &'a IpAddr>,
-) -> io::Result<()> {
+fn filter<'a>(socket: &impl AsFd, sources: impl Iterator<Item = &'a IpAddr>) -> io::Result<()> {
     let mut code = program(sources);
     let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
     // SAFETY: the descriptor is open; the kernel copies the program, whose length and instructions
@@ -153,6 +165,24 @@ mod tests {
         assert_eq!(heard(&socket, &all), [bad, good]);
         penalties.let_in(&socket, later + TERM).unwrap();
         assert_eq!(heard(&socket, &all), all);
+    }
+
+    #[test]
+    fn who_goes_on_is_shut_out_longer_and_who_stops_is_forgotten() {
+        let socket = open("127.0.53.34");
+        let bad: IpAddr = "127.0.53.35".parse().unwrap();
+        let mut penalties = Penalties::default();
+        let mut now = Instant::now();
+        for term in [200, 400, 800, 1_600, 3_200, 3_200] {
+            penalties.shut_out(&socket, bad, now).unwrap();
+            penalties.shut_out(&socket, bad, now).unwrap();
+            assert_eq!(penalties.next(), Some(now + Duration::from_millis(term)));
+            now += Duration::from_millis(term);
+            assert!(heard(&socket, &["127.0.53.35"]).is_empty());
+            penalties.let_in(&socket, now).unwrap();
+            assert_eq!(heard(&socket, &["127.0.53.35"]).len(), 1);
+        }
+        penalties.let_in(&socket, now + LONGEST).unwrap();
         assert_eq!(penalties.next(), None);
     }
 

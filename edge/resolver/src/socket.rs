@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sys::socket::sockopt::{
-    AttachReusePortCbpf, BindToDevice, IpFreebind, Ipv6V6Only, ReuseAddr, ReusePort,
+    AttachReusePortCbpf, BindToDevice, IpFreebind, Ipv6V6Only, RcvBuf, ReuseAddr, ReusePort,
 };
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
@@ -14,7 +14,10 @@ use tokio::net::{TcpListener, UdpSocket};
 
 /// A UDP socket. Because it is bound to the one address, replies come from the address asked.
 pub(crate) fn datagrams(bridge: &str, address: SocketAddr) -> io::Result<UdpSocket> {
-    UdpSocket::from_std(open(bridge, address, SockType::Datagram)?.into())
+    let socket = open(bridge, address, SockType::Datagram)?;
+    // The kernel gives what `net.core.rmem_max` allows of it.
+    setsockopt(&socket, RcvBuf, &(1 << 20))?;
+    UdpSocket::from_std(socket.into())
 }
 
 /// A listening TCP socket.

@@ -12,17 +12,23 @@ use weft_model::{
 };
 use weft_state::command::CreateNetwork;
 use weft_state::rejection::Code;
-use weft_state::{Command, Outcome, Rejection, Transaction, apply, fold};
+use weft_state::{Command, Outcome, Rejection, Transaction, Write, apply, fold};
 
 /// The state engine's promise in its simplest form; all states ever are kept.
 #[derive(Debug, Clone)]
 pub struct Tiny {
     pub states: Vec<ClusterState>,
+    /// What led from one state to the next.
+    pub commits: Vec<Vec<Write>>,
 }
 
 impl Tiny {
     pub fn new() -> Self {
-        Self { states: vec![ClusterState::default()] }
+        Self::from(ClusterState::default())
+    }
+
+    pub fn from(state: ClusterState) -> Self {
+        Self { states: vec![state], commits: Vec::new() }
     }
 
     /// A cluster with server node 1 (10.0.0.1) and one token per role.
@@ -73,6 +79,7 @@ impl Tiny {
             let generation = Generation(now.generation.0 + 1);
             fold(&mut next, &transaction.writes, generation);
             self.states.push(next);
+            self.commits.push(transaction.writes.clone());
         }
         true
     }
@@ -227,7 +234,7 @@ pub fn wishes() -> impl Strategy<Value = Wish> {
         }),
         4 => NODES.prop_map(|id| Wish::Join { token: 3, id, place: id, key: id }),
         1 => NODES.prop_map(Wish::Remove),
-        1 => (NODES, place()).prop_map(|(node, place)| Wish::Move { node, place }),
+        3 => (NODES, place()).prop_map(|(node, place)| Wish::Move { node, place }),
         1 => (1_u64..=2).prop_map(Wish::Revoke),
         4 => (NETWORKS, NETWORKS, 0_u8..8, any::<bool>(), any::<bool>()).prop_map(
             |(id, called, subnets, internal, overlap)| {

@@ -1,0 +1,382 @@
+//! Attach: a namespace gets an endpoint on a network.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use weft_kernel::NetnsId;
+use weft_model::{
+    ContainerId, Endpoint, EndpointId, Mac, Name, Network, NetworkId, Offset,
+    OffsetSet, device,
+};
+use weft_state::rejection::Code;
+
+use super::attachment::{Attachment, NetnsRef};
+use super::refusal::Refusal;
+use super::{Agent, State};
+
+/// How long an attach waits for this host's kernel. Far beyond what it takes: who waits longer
+/// has a broken host, and should be told.
+const LOCAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How many times an attach asks for addresses again when others take what it was granted.
+const LEASE_TRIES: usize = 3;
+
+/// A wish to attach.
+#[derive(Debug, Clone)]
+pub(crate) struct Attach {
+    pub(crate) network: Name,
+    pub(crate) name: Name,
+    pub(crate) aliases: Vec<Name>,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) netns: PathBuf,
+    pub(crate) allow_source: Vec<IpNet>,
+    /// How long to wait for the other nodes.
+    pub(crate) wait: Duration,
+}
+
+/// What came of it.
+pub(crate) struct Attached {
+    pub(crate) attachment: Attachment,
+    pub(crate) network: Network,
+    pub(crate) mtu: u32,
+    /// Nodes that have not applied it within the wait.
+    pub(crate) behind: Vec<String>,
+    /// No server knows of it yet.
+    pub(crate) unpublished: bool,
+}
+
+/// What was found for a wish to attach.
+enum Place {
+    /// It was fulfilled before.
+    Known(Attachment),
+    /// Made just now.
+    New(Attachment),
+    /// This node holds no address for it.
+    None,
+}
+
+impl Agent {
+    /// Fulfils the wish, or changes nothing. Stating it again gives the same endpoint.
+    pub(crate) async fn attach(self: &Arc<Self>, wish: Attach) -> Result<Attached, Refusal> {
+        let path = wish.netns.clone();
+        let netns = tokio::task::spawn_blocking(move || open_netns(&path))
+            .await
+            .map_err(Refusal::internal)??;
+        let network = self.find_network(&wish.network).await?;
+        let mut offsets = wanted_offsets(&network, &wish.addresses)?;
+        for _ in 0..LEASE_TRIES {
+            match self.place(&network, &wish, &netns, &offsets)? {
+                Place::Known(known) => return self.finish(known, network, wish.wait).await,
+                Place::New(new) => return self.establish(new, network, wish.wait).await,
+                Place::None => self.obtain_lease(&network, &offsets).await?,
+            }
+            offsets = wanted_offsets(&network, &wish.addresses)?;
+        }
+        Err(Refusal::reject(
+            Code::Exhausted,
+            "NETWORK",
+            format!("no address of network '{}' could be had", network.name),
+            "detach what is no longer used, or create a network with a larger subnet",
+        ))
+    }
+
+    /// Finds the attachment that is there already, or makes one of addresses this node holds.
+    fn place(
+        &self,
+        network: &Network,
+        wish: &Attach,
+        netns: &NetnsRef,
+        wanted: &[Offset],
+    ) -> Result<Place, Refusal> {
+        let mut state = self.state();
+        if let Some(known) = existing(&state, netns, network, wish)? {
+            return Ok(Place::Known(known));
+        }
+        match grant(&mut state, network, wanted) {
+            Some(granted) => insert(&mut state, network, wish, netns, &granted).map(Place::New),
+            None => Ok(Place::None),
+        }
+    }
+
+    /// Writes the new attachment down, and sees it through; takes it back if the kernel refuses.
+    async fn establish(
+        self: &Arc<Self>,
+        attachment: Attachment,
+        network: Network,
+        wait: Duration,
+    ) -> Result<Attached, Refusal> {
+        let (store, record) = (self.store.clone(), attachment.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            let bytes = serde_json::to_vec(&record).map_err(Refusal::internal)?;
+            store.put_record(&record.record_key(), &bytes).map_err(Refusal::internal)
+        });
+        let written = written.await.map_err(Refusal::internal).flatten();
+        if let Err(refusal) = written {
+            self.take_back(&attachment).await;
+            return Err(refusal);
+        }
+        self.driver.register_netns(&attachment.netns);
+        match self.finish(attachment.clone(), network, wait).await {
+            Ok(attached) => Ok(attached),
+            Err(refusal) => {
+                self.take_back(&attachment).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Waits until the kernel has it and the other nodes know of it, both at once.
+    async fn finish(
+        self: &Arc<Self>,
+        attachment: Attachment,
+        network: Network,
+        wait: Duration,
+    ) -> Result<Attached, Refusal> {
+        let sequence = self.replan();
+        let (local, told) = tokio::join!(
+            self.wait_for_kernel(&attachment, sequence),
+            self.publish(&attachment.endpoint, wait)
+        );
+        local?;
+        let told = told?;
+        let state = self.state();
+        let mtu = weft_plan::network_mtu(&network, self.me.data_address, state.facts.underlay_mtu);
+        drop(state);
+        let (behind, unpublished) = (told.behind, told.unpublished);
+        Ok(Attached { attachment, network, mtu, behind, unpublished })
+    }
+
+    async fn wait_for_kernel(
+        &self,
+        attachment: &Attachment,
+        sequence: u64,
+    ) -> Result<(), Refusal> {
+        let host_end = device::host_end(attachment.endpoint.id);
+        let section = weft_kernel::Section::of_device(&host_end);
+        let inside = weft_kernel::Section::Container(attachment.netns.id());
+        let progress = self
+            .driver
+            .applied(sequence, LOCAL_DEADLINE)
+            .await
+            .ok_or_else(|| {
+                Refusal::Internal(format!(
+                    "the kernel did not take the endpoint in within {} s; see `weft status`",
+                    LOCAL_DEADLINE.as_secs()
+                ))
+            })?;
+        let own = progress.faults.iter().find(|f| {
+            let at = f.key.section();
+            at == section || at == inside
+        });
+        match own {
+            Some(f) => Err(Refusal::Fault { object: f.key.to_string(), fault: f.fault.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Undoes an attach that failed half-way.
+    async fn take_back(self: &Arc<Self>, attachment: &Attachment) {
+        if let Err(error) = self.remove_attachments(vec![attachment.endpoint.id]).await {
+            tracing::warn!(endpoint = %attachment.endpoint.name, %error, "not taken back whole");
+        }
+    }
+}
+
+/// The endpoint that this wish already brought about, if it did.
+fn existing(
+    state: &State,
+    netns: &NetnsRef,
+    network: &Network,
+    wish: &Attach,
+) -> Result<Option<Attachment>, Refusal> {
+    let here = state.knowledge.attachments.values().find(|a| {
+        a.netns.cookie == netns.cookie && a.netns.boot == netns.boot && a.endpoint.network == network.id
+    });
+    let Some(known) = here else { return Ok(None) };
+    if known.endpoint.name != wish.name {
+        return Err(Refusal::reject(
+            Code::Exists,
+            "--name",
+            format!(
+                "this namespace is on network '{}' already, as '{}'",
+                network.name, known.endpoint.name
+            ),
+            "detach it first, or use the name it has",
+        ));
+    }
+    if let Some(other) = wish.addresses.iter().find(|a| !known.endpoint.addresses.contains(a)) {
+        return Err(Refusal::reject(
+            Code::Exists,
+            "--ip",
+            format!(
+                "'{}' is on network '{}' already, without address {other}",
+                known.endpoint.name, network.name
+            ),
+            "detach it first to give it another address",
+        ));
+    }
+    Ok(Some(known.clone()))
+}
+
+/// The positions of the addresses that were asked for.
+fn wanted_offsets(network: &Network, addresses: &[IpAddr]) -> Result<Vec<Offset>, Refusal> {
+    let outside = |address: &IpAddr| {
+        let subnets: Vec<String> = network.subnets.iter().map(ToString::to_string).collect();
+        Refusal::reject(
+            Code::Outside,
+            "--ip",
+            format!("address {address} is outside of network '{}'", network.name),
+            format!("choose one from {}", subnets.join(" or ")),
+        )
+    };
+    let mut families = Vec::new();
+    for address in addresses {
+        if families.contains(&address.is_ipv4()) {
+            return Err(Refusal::reject(
+                Code::Invalid,
+                "--ip",
+                "more than one address of the same family was asked for",
+                "give at most one IPv4 and one IPv6 address",
+            ));
+        }
+        families.push(address.is_ipv4());
+    }
+    addresses.iter().map(|a| network.offset_of(*a).ok_or_else(|| outside(a))).collect()
+}
+
+/// One offset per subnet, from what this node holds: the wanted ones, the lowest free one for
+/// the rest. `None` when it does not hold what it takes.
+fn grant(state: &mut State, network: &Network, wanted: &[Offset]) -> Option<Vec<Offset>> {
+    let id = network.id;
+    let lease = state.knowledge.rows.leases.get(&(id, state.knowledge.node))?.clone();
+    let mut used = state.knowledge.used(network);
+    for offset in state.returning.get(&id).into_iter().flat_map(OffsetSet::iter) {
+        used.insert(offset);
+    }
+    if !wanted.iter().all(|o| lease.offsets.contains(*o) && !used.contains(*o)) {
+        return None;
+    }
+    if wanted.len() == network.subnets.len() {
+        return Some(wanted.to_vec());
+    }
+    for offset in wanted {
+        used.insert(*offset);
+    }
+    let cooling = state.cooling.of(id, std::time::Instant::now());
+    let unsettled = state.cooling.unsettled(id);
+    let exhausted = state.exhausted.contains(&id);
+    let free = weft_state::choose(network, &lease, &used, &cooling)
+        .or_else(|| exhausted.then(|| weft_state::choose(network, &lease, &used, &unsettled)).flatten())?;
+    let mut offsets = wanted.to_vec();
+    offsets.push(free);
+    Some(offsets)
+}
+
+fn insert(
+    state: &mut State,
+    network: &Network,
+    wish: &Attach,
+    netns: &NetnsRef,
+    offsets: &[Offset],
+) -> Result<Attachment, Refusal> {
+    let mine = |a: &&Attachment| a.netns.cookie == netns.cookie && a.netns.boot == netns.boot;
+    let siblings: Vec<Attachment> =
+        state.knowledge.attachments.values().filter(mine).cloned().collect();
+    let container =
+        siblings.first().map_or_else(|| ContainerId(rand::random()), Attachment::container);
+    let addresses = addresses_at(network, &wish.addresses, offsets);
+    let first = addresses.first().and_then(|a| network.offset_of(*a)).ok_or_else(|| {
+        Refusal::Internal(format!("network '{}' has no subnet", network.name))
+    })?;
+    let endpoint = Endpoint {
+        id: fresh_endpoint(state),
+        network: network.id,
+        node: state.knowledge.node,
+        container,
+        name: wish.name.clone(),
+        aliases: wish.aliases.clone(),
+        addresses,
+        mac: Mac::of_endpoint(network.vni, first),
+        allow_source: wish.allow_source.clone(),
+    };
+    let attachment = Attachment {
+        endpoint,
+        interface: free_interface(&siblings),
+        netns: netns.clone(),
+        order: state.next_order,
+    };
+    state.next_order += 1;
+    state.knowledge.attach(attachment.clone());
+    Ok(attachment)
+}
+
+/// One address per subnet: the one asked for, or the one at the granted offset.
+fn addresses_at(network: &Network, asked: &[IpAddr], offsets: &[Offset]) -> Vec<IpAddr> {
+    let fallback = offsets.last().copied();
+    let at = |subnet: &IpNet| {
+        let given = asked.iter().find(|a| subnet.contains(*a)).copied();
+        given.or_else(|| fallback.and_then(|offset| Network::address_at(subnet, offset)))
+    };
+    network.subnets.iter().filter_map(at).collect()
+}
+
+/// An identifier whose interface name no other endpoint of this host has.
+fn fresh_endpoint(state: &State) -> EndpointId {
+    loop {
+        let id = EndpointId(rand::random());
+        let name = device::host_end(id);
+        if state.knowledge.attachments.keys().all(|other| device::host_end(*other) != name) {
+            return id;
+        }
+    }
+}
+
+fn free_interface(siblings: &[Attachment]) -> String {
+    (0_u32..)
+        .map(|n| format!("eth{n}"))
+        .find(|name| siblings.iter().all(|s| s.interface != *name))
+        .unwrap_or_default()
+}
+
+/// Looks a namespace up, and refuses what is not one or is the host's own.
+fn open_netns(path: &Path) -> Result<NetnsRef, Refusal> {
+    use std::os::unix::fs::MetadataExt;
+    let wrong = |message: String| {
+        Refusal::reject(
+            Code::Invalid,
+            "--netns",
+            message,
+            "give the path of a network namespace, as /run/netns/NAME or /proc/PID/ns/net",
+        )
+    };
+    let meta = std::fs::metadata(path)
+        .map_err(|e| wrong(format!("'{}' cannot be opened: {e}", path.display())))?;
+    let NetnsId(cookie) = weft_linux::netns_id(path)
+        .map_err(|f| wrong(format!("'{}' is not a network namespace: {f}", path.display())))?;
+    let host = weft_linux::host_netns_id().map_err(Refusal::internal)?;
+    if host == NetnsId(cookie) {
+        return Err(wrong(format!("'{}' is the host's own network namespace", path.display())));
+    }
+    let inode = (meta.dev(), meta.ino());
+    Ok(NetnsRef { path: path.to_owned(), cookie, boot: boot_id(), inode })
+}
+
+/// The identity of this boot (`random(4)`): namespace cookies are unique within it.
+pub(crate) fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The offsets of an endpoint's addresses.
+pub(crate) fn offsets_of(network: &Network, endpoint: &Endpoint) -> Vec<Offset> {
+    endpoint.addresses.iter().filter_map(|a| network.offset_of(*a)).collect()
+}
+
+/// Networks by identifier, for messages.
+pub(crate) fn network_name(state: &State, id: NetworkId) -> String {
+    state.knowledge.rows.networks.get(&id).map_or_else(|| id.to_string(), |n| n.name.to_string())
+}

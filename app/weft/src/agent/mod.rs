@@ -1,0 +1,165 @@
+//! The agent: runs on every host, turns what it was told into what the kernel and the resolver hold.
+//!
+//! ```text
+//!  local socket ──▶ attach / detach ──┐                        ┌──▶ driver ──▶ kernel
+//!                                     ├──▶ knowledge ──▶ view ─┤
+//!  servers ───────▶ uplink: rows ─────┘                        └──▶ names ──▶ resolver
+//!          ◀─────── uplink: endpoints, applied generation ◀── driver status
+//! ```
+
+pub(crate) mod attach;
+pub(crate) mod attachment;
+pub(crate) mod cooling;
+pub(crate) mod detach;
+pub(crate) mod driver;
+pub(crate) mod facts;
+pub(crate) mod knowledge;
+pub(crate) mod lease;
+pub(crate) mod names;
+pub(crate) mod publish;
+pub(crate) mod refusal;
+pub(crate) mod uplink;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use weft_engine::AgentStore;
+use weft_model::{ClusterId, EndpointId, NetworkId, NodeId, OffsetSet, Row};
+use weft_plan::HostFacts;
+
+use attachment::Attachment;
+use cooling::Cooling;
+use driver::Driver;
+use knowledge::Knowledge;
+use uplink::Uplink;
+
+/// Who this node is; from its certificate.
+#[derive(Debug, Clone)]
+pub(crate) struct Self_ {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) data_address: IpAddr,
+    pub(crate) vxlan_port: u16,
+}
+
+/// The agent. Shared by the local socket, the uplink and the housekeeping task.
+pub(crate) struct Agent {
+    pub(crate) me: Self_,
+    pub(crate) driver: Driver,
+    pub(crate) uplink: Uplink,
+    pub(crate) store: Arc<AgentStore>,
+    state: Mutex<State>,
+}
+
+/// What changes, behind one lock that is never held across a wait.
+pub(crate) struct State {
+    pub(crate) knowledge: Knowledge,
+    pub(crate) cooling: Cooling,
+    /// Addresses on their way back to the servers: not given out any more.
+    pub(crate) returning: BTreeMap<NetworkId, OffsetSet>,
+    pub(crate) facts: HostFacts,
+    /// Networks of which the servers had no address left when last asked.
+    pub(crate) exhausted: BTreeSet<NetworkId>,
+    /// Number of the newest view handed to the driver.
+    pub(crate) sequence: u64,
+    /// Place of the next attachment in the order of attachment.
+    pub(crate) next_order: u64,
+    /// Whether a server has sent a snapshot since this process began.
+    pub(crate) complete: bool,
+    /// What a server refused about an endpoint of ours.
+    pub(crate) refused: BTreeMap<EndpointId, weft_state::Rejection>,
+}
+
+impl Agent {
+    /// Brings back what is on disk and hands the first view to the driver.
+    pub(crate) fn start(
+        me: Self_,
+        store: Arc<AgentStore>,
+        driver: Driver,
+        uplink: Uplink,
+        facts: HostFacts,
+    ) -> anyhow::Result<Arc<Self>> {
+        let mut knowledge = Knowledge::new(me.node, me.data_address, me.vxlan_port);
+        let stored = store.load()?;
+        let rows = stored.rows.iter().filter_map(|(key, value)| {
+            Row::decode(key, value)
+                .inspect_err(|e| tracing::warn!(error = %e, "row on disk left out"))
+                .ok()
+        });
+        knowledge.replace(stored.generation, rows.collect());
+        let boot = attach::boot_id();
+        let mut next_order = 0;
+        let mut returning = BTreeMap::new();
+        for (key, bytes) in &stored.records {
+            if let Some(network) = key.strip_prefix("returning/") {
+                let offsets = String::from_utf8_lossy(bytes).parse();
+                if let (Ok(network), Ok(offsets)) = (network.parse(), offsets) {
+                    returning.insert(network, offsets);
+                }
+                continue;
+            }
+            match serde_json::from_slice::<Attachment>(bytes) {
+                Ok(attachment) if attachment.netns.boot == boot => {
+                    next_order = next_order.max(attachment.order + 1);
+                    driver.register_netns(&attachment.netns);
+                    knowledge.attach(attachment);
+                }
+                Ok(attachment) => {
+                    tracing::info!(endpoint = %attachment.endpoint.name, "gone with the reboot");
+                    store.delete_record(key)?;
+                }
+                Err(error) => tracing::warn!(%key, %error, "record on disk left out"),
+            }
+        }
+        let state = State {
+            knowledge,
+            cooling: Cooling::default(),
+            returning,
+            exhausted: BTreeSet::new(),
+            facts,
+            sequence: 0,
+            next_order,
+            complete: false,
+            refused: BTreeMap::new(),
+        };
+        let agent = Arc::new(Self { me, driver, uplink, store, state: Mutex::new(state) });
+        agent.replan();
+        Ok(agent)
+    }
+
+    /// The state, locked. A panic elsewhere must not silence the agent, so poison is ignored:
+    /// every change of the state is complete before anything that could panic.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the current view to the driver; returns its number.
+    pub(crate) fn replan(&self) -> u64 {
+        let mut state = self.state();
+        self.replan_locked(&mut state)
+    }
+
+    /// [`Self::replan`] for who holds the lock already.
+    pub(crate) fn replan_locked(&self, state: &mut State) -> u64 {
+        state.sequence += 1;
+        let view = state.knowledge.view(state.facts.clone());
+        self.driver.plan(state.sequence, view, state.complete);
+        state.sequence
+    }
+
+    /// Takes in new facts about the host.
+    pub(crate) fn on_facts(&self, facts: HostFacts) {
+        let mut state = self.state();
+        if state.facts != facts {
+            state.facts = facts;
+            self.replan_locked(&mut state);
+        }
+    }
+
+    /// How far the driver is.
+    pub(crate) fn progress(&self) -> watch::Receiver<Arc<driver::Progress>> {
+        self.driver.progress()
+    }
+}

@@ -1,0 +1,267 @@
+//! The local socket: what the command line and front doors may ask this host's daemon.
+//!
+//! The socket's file belongs to root and nobody else may open it, so whoever asks is this host's
+//! root. What touches the cluster is passed on to a server under this node's identity, and the
+//! server decides what that identity may do.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Request, Response, Status};
+use weft_kernel::{Netns, Section};
+use weft_model::{Endpoint, Name, Row, device};
+use weft_rpc::access::AccessLayer;
+use weft_rpc::wire::{self, local_server::Local};
+
+use crate::agent::Agent;
+use crate::agent::attach::Attach;
+use crate::agent::detach::Detach;
+use crate::agent::refusal::Refusal;
+
+use super::Daemon;
+
+/// How long the other nodes get to apply an attach, if the caller does not say.
+const DEFAULT_WAIT: Duration = Duration::from_millis(500);
+
+/// The longest a caller may ask to wait.
+const LONGEST_WAIT_MS: u32 = 10_000;
+
+pub(crate) struct LocalService {
+    pub(crate) daemon: Arc<Daemon>,
+}
+
+/// Nobody on the local socket is a node, so none is a removed one.
+pub(crate) fn access() -> AccessLayer {
+    AccessLayer::new(Arc::new(|_| false))
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+impl LocalService {
+    fn agent(&self) -> Result<Arc<Agent>, Status> {
+        self.daemon.agent().ok_or_else(|| {
+            Status::failed_precondition(
+                "this host is in no cluster yet: run `weft init` here, or `weft join` with a token",
+            )
+        })
+    }
+
+    fn server(&self) -> Result<crate::agent::uplink::Client, Status> {
+        self.agent()?.uplink.client().ok_or_else(|| {
+            Status::unavailable("no server can be reached: see `weft status` for the address it tries")
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Local for LocalService {
+    async fn init(&self, request: Request<wire::InitRequest>) -> Reply<wire::CreateTokenReply> {
+        Ok(Response::new(self.daemon.init(request.into_inner()).await?))
+    }
+
+    async fn join_cluster(
+        &self,
+        request: Request<wire::JoinClusterRequest>,
+    ) -> Reply<wire::NodeReply> {
+        let node = self.daemon.join(request.into_inner()).await?;
+        Ok(Response::new(wire::NodeReply { node: Some(to_wire(&Row::Node(node))) }))
+    }
+
+    async fn attach(&self, request: Request<wire::AttachRequest>) -> Reply<wire::AttachReply> {
+        let agent = self.agent()?;
+        let wish = parse_attach(request.into_inner())?;
+        let attached = agent.attach(wish).await?;
+        let endpoint = &attached.attachment.endpoint;
+        let gateways = attached.network.gateways();
+        let resolv_conf = gateways
+            .first()
+            .map(|g| format!("# Written by Weft.\nnameserver {g}\noptions ndots:0\n"))
+            .unwrap_or_default();
+        Ok(Response::new(wire::AttachReply {
+            endpoint: Some(to_wire(&Row::Endpoint(endpoint.clone()))),
+            interface: attached.attachment.interface.clone(),
+            gateways: gateways.iter().map(ToString::to_string).collect(),
+            mtu: attached.mtu,
+            network_name: attached.network.name.to_string(),
+            behind: attached.behind,
+            unpublished: attached.unpublished,
+            resolv_conf,
+        }))
+    }
+
+    async fn detach(&self, request: Request<wire::DetachRequest>) -> Reply<wire::DetachReply> {
+        let request = request.into_inner();
+        let wish = Detach {
+            name: optional(&request.name, "NAME")?,
+            netns: (!request.netns.is_empty()).then(|| request.netns.clone().into()),
+            network: optional(&request.network, "--network")?,
+        };
+        let gone = self.agent()?.detach(wish).await?;
+        let endpoints = gone.into_iter().map(|e| to_wire(&Row::Endpoint(e))).collect();
+        Ok(Response::new(wire::DetachReply { endpoints }))
+    }
+
+    async fn status(&self, _: Request<wire::StatusRequest>) -> Reply<wire::LocalStatusReply> {
+        Ok(Response::new(self.daemon.status().await))
+    }
+
+    async fn inspect_endpoint(
+        &self,
+        request: Request<wire::InspectRequest>,
+    ) -> Reply<wire::InspectReply> {
+        let request = request.into_inner();
+        let name: Name = required(&request.name, "NAME")?;
+        let network: Option<Name> = optional(&request.network, "--network")?;
+        let agent = self.agent()?;
+        let found = find_endpoint(&agent, &name, network.as_ref())?;
+        let objects = agent.driver.objects(found.sections).await;
+        let objects = objects.into_iter().map(|o| wire::ObjectState {
+            object: o.line,
+            present: o.present,
+            fault: o.fault.unwrap_or_default(),
+        });
+        Ok(Response::new(wire::InspectReply {
+            endpoint: Some(to_wire(&Row::Endpoint(found.endpoint))),
+            network_name: found.network,
+            node_name: found.node,
+            interface: found.interface,
+            objects: objects.collect(),
+        }))
+    }
+
+    async fn list(&self, request: Request<wire::ListRequest>) -> Reply<wire::ListReply> {
+        self.server()?.list(request.into_inner()).await
+    }
+
+    async fn create_network(
+        &self,
+        request: Request<wire::CreateNetworkRequest>,
+    ) -> Reply<wire::RowReply> {
+        self.server()?.create_network(request.into_inner()).await
+    }
+
+    async fn remove_network(&self, request: Request<wire::RemoveRequest>) -> Reply<wire::Committed> {
+        self.server()?.remove_network(request.into_inner()).await
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<wire::CreateTokenRequest>,
+    ) -> Reply<wire::CreateTokenReply> {
+        self.server()?.create_token(request.into_inner()).await
+    }
+
+    async fn revoke_token(&self, request: Request<wire::RemoveRequest>) -> Reply<wire::Committed> {
+        self.server()?.revoke_token(request.into_inner()).await
+    }
+
+    async fn remove_node(&self, request: Request<wire::RemoveRequest>) -> Reply<wire::Committed> {
+        self.server()?.remove_node(request.into_inner()).await
+    }
+}
+
+struct Found {
+    endpoint: Endpoint,
+    network: String,
+    node: String,
+    interface: String,
+    sections: BTreeSet<Section>,
+}
+
+fn find_endpoint(agent: &Agent, name: &Name, network: Option<&Name>) -> Result<Found, Refusal> {
+    let state = agent.state();
+    let rows = &state.knowledge.rows;
+    let local = state.knowledge.attachments.values();
+    let local = local.map(|a| (&a.endpoint, Some(a)));
+    let remote = rows.endpoints.values().filter(|e| e.node != agent.me.node).map(|e| (e, None));
+    let fits = |e: &Endpoint| {
+        let on = rows.networks.get(&e.network).map(|n| &n.name);
+        e.name == *name && network.is_none_or(|n| on == Some(n))
+    };
+    let Some((endpoint, attachment)) = local.chain(remote).find(|(e, _)| fits(e)) else {
+        return Err(Refusal::reject(
+            weft_state::rejection::Code::NotFound,
+            "NAME",
+            format!("no endpoint called '{name}' on the networks of this host"),
+            "see `weft endpoint ls`",
+        ));
+    };
+    let mut sections = BTreeSet::new();
+    if let Some(attachment) = attachment {
+        sections.insert(Section::of_device(&device::host_end(endpoint.id)));
+        let inside = weft_kernel::Key::Up(
+            Netns::Container(attachment.netns.id()),
+            attachment.interface.clone(),
+        );
+        sections.insert(inside.section());
+    }
+    let found = rows.networks.get(&endpoint.network);
+    Ok(Found {
+        endpoint: endpoint.clone(),
+        network: found.map(|n| n.name.to_string()).unwrap_or_default(),
+        node: rows.nodes.get(&endpoint.node).map(|n| n.name.to_string()).unwrap_or_default(),
+        interface: attachment.map(|a| a.interface.clone()).unwrap_or_default(),
+        sections,
+    })
+}
+
+fn parse_attach(request: wire::AttachRequest) -> Result<Attach, Refusal> {
+    let wait = match request.timeout_ms {
+        0 => DEFAULT_WAIT,
+        ms if ms <= LONGEST_WAIT_MS => Duration::from_millis(u64::from(ms)),
+        ms => {
+            return Err(invalid(
+                "--wait",
+                format!("{ms} ms is too long a wait"),
+                &format!("at most {LONGEST_WAIT_MS} ms"),
+            ));
+        }
+    };
+    if request.netns.is_empty() {
+        return Err(invalid("--netns", "no network namespace was given".to_owned(), "give its path"));
+    }
+    Ok(Attach {
+        network: required(&request.network, "--network")?,
+        name: required(&request.name, "--name")?,
+        aliases: all(&request.aliases, "--alias")?,
+        addresses: all(&request.addresses, "--ip")?,
+        netns: request.netns.into(),
+        allow_source: all(&request.allow_source, "--allow-source")?,
+        wait,
+    })
+}
+
+fn invalid(field: &str, message: String, hint: &str) -> Refusal {
+    Refusal::reject(weft_state::rejection::Code::Invalid, field, message, hint)
+}
+
+/// Parses a field that must be there.
+pub(crate) fn required<T: std::str::FromStr>(text: &str, field: &str) -> Result<T, Refusal>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|e: T::Err| {
+        let hint = if text.is_empty() { "it must be given" } else { "see `weft help`" };
+        invalid(field, format!("{e}"), hint)
+    })
+}
+
+fn optional<T: std::str::FromStr>(text: &str, field: &str) -> Result<Option<T>, Refusal>
+where
+    T::Err: std::fmt::Display,
+{
+    if text.is_empty() { Ok(None) } else { required(text, field).map(Some) }
+}
+
+fn all<T: std::str::FromStr>(texts: &[String], field: &str) -> Result<Vec<T>, Refusal>
+where
+    T::Err: std::fmt::Display,
+{
+    texts.iter().map(|text| required(text, field)).collect()
+}
+
+/// A row for the wire.
+pub(crate) fn to_wire(row: &Row) -> wire::Row {
+    wire::Row { key: row.key().to_string(), value: Some(row.value()) }
+}

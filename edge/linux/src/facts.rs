@@ -1,0 +1,135 @@
+//! What the host is like, as far as a plan depends on it.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+use weft_kernel::{Fault, TableName};
+
+use crate::fault::Trouble;
+use crate::link::LinkInfo;
+use crate::netlink::Socket;
+use crate::{PROTOCOL, addr, link, nft, route, sysctl};
+
+/// What the host is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Octets of an outer IP packet that the path from the data address carries: the MTU of its
+    /// link, or less where the host's route to the outside says so.
+    pub underlay_mtu: u32,
+    /// Links of the host that live from router advertisements (`accept_ra` 1, and a default route
+    /// or address from one): they need `accept_ra=2` before forwarding is switched on.
+    pub router_advertisement_links: Vec<String>,
+    /// Chains of others, at hook forward or input, with policy drop.
+    pub drop_chains: Vec<DropChain>,
+    /// Routes of the host that are not ours: prefix and link, default routes left out.
+    pub routes: Vec<(IpNet, String)>,
+    /// Whether the host has IPv6 at all (`/proc/sys/net/ipv6`).
+    pub ipv6: bool,
+}
+
+/// A base chain of others whose policy is drop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropChain {
+    /// Its table.
+    pub table: TableName,
+    /// Its name.
+    pub chain: String,
+    /// Whether it hooks in at input (else forward).
+    pub input: bool,
+}
+
+/// Reads the facts, in the calling thread's network namespace.
+///
+/// # Errors
+/// When no link has the data address, or the kernel cannot be read.
+pub fn facts(data_address: IpAddr) -> Result<Facts, Fault> {
+    let call = |trouble: Trouble| trouble.of(format!("ip addr show to {data_address}"));
+    let mut socket = Socket::open(libc::NETLINK_ROUTE).map_err(|r| call(r.into()))?;
+    read(&mut socket, data_address).map_err(call)
+}
+
+fn read(socket: &mut Socket, data_address: IpAddr) -> Result<Facts, Trouble> {
+    let links = link::all(socket)?;
+    let routes = route::of_everybody(socket)?;
+    let name = |index: u32| links.get(&index).map(|link| link.name.clone());
+    Ok(Facts {
+        underlay_mtu: underlay_mtu(socket, data_address, &links, &routes)?,
+        router_advertisement_links: advertised(&routes, &links),
+        drop_chains: drop_chains()?,
+        routes: routes
+            .iter()
+            .filter(|r| r.protocol != PROTOCOL && r.to.prefix_len() > 0)
+            .filter(|r| !addr::is_link_local(r.to.addr()))
+            .filter_map(|r| Some((r.to, name(r.link)?)))
+            .collect(),
+        ipv6: Path::new("/proc/sys/net/ipv6").exists(),
+    })
+}
+
+fn underlay_mtu(
+    socket: &mut Socket,
+    data_address: IpAddr,
+    links: &std::collections::BTreeMap<u32, LinkInfo>,
+    routes: &[route::RouteInfo],
+) -> Result<u32, Trouble> {
+    let holder = addr::holder(socket, data_address)?.and_then(|index| links.get(&index));
+    let Some(link) = holder else {
+        return Err(Trouble::new(
+            nix::errno::Errno::EADDRNOTAVAIL,
+            format!("no link of this host has the data address {data_address}"),
+        )
+        .hint("put the address on a link, or name another one: `weft daemon --data-address`"));
+    };
+    // Packets to other nodes leave along the default route, or along the link's own prefix.
+    let of_route = routes
+        .iter()
+        .filter(|r| r.link == link.index && r.to.addr().is_ipv4() == data_address.is_ipv4())
+        .filter(|r| r.to.prefix_len() == 0 || r.to.contains(&data_address))
+        .filter_map(|r| r.mtu)
+        .min();
+    Ok(of_route.map_or(link.mtu, |mtu| mtu.min(link.mtu)))
+}
+
+/// Links with a route from a router advertisement (`RTPROT_RA`), as long as `accept_ra` is 1.
+fn advertised(
+    routes: &[route::RouteInfo],
+    links: &std::collections::BTreeMap<u32, LinkInfo>,
+) -> Vec<String> {
+    const RTPROT_RA: u8 = 9;
+    const RTPROT_KERNEL: u8 = 2;
+    let mut names: Vec<String> = routes
+        .iter()
+        .filter(|r| r.to.addr().is_ipv6())
+        .filter(|r| {
+            // The kernel's own routes from advertisements end; those from addresses do not.
+            r.protocol == RTPROT_RA || (r.protocol == RTPROT_KERNEL && r.expires)
+        })
+        .filter_map(|r| Some(links.get(&r.link)?.name.clone()))
+        .filter(|name| {
+            let value = sysctl::read(&format!("net/ipv6/conf/{name}/accept_ra"));
+            matches!(value, Ok(Some(value)) if value == "1")
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn drop_chains() -> Result<Vec<DropChain>, Trouble> {
+    let mut socket = Socket::open(libc::NETLINK_NETFILTER)?;
+    let chains = nft::chains(&mut socket)?;
+    let ours = chains.into_iter().filter(|c| c.drops && c.is_gate() && !nft::is_ours(&c.table));
+    Ok(ours.map(|c| DropChain { input: c.is_input(), table: c.table, chain: c.name }).collect())
+}
+
+/// Whether rules were made through the interface of iptables-legacy in the calling thread's
+/// network namespace: the kernel lists a table of it once somebody has used it
+/// (`/proc/net/ip_tables_names`, `ip6_tables_names`). Its chains are not seen by [`facts`].
+pub fn legacy_iptables_in_use() -> bool {
+    ["ip_tables_names", "ip6_tables_names"].iter().any(|name| {
+        // `/proc/net` is that of the process, not of the thread.
+        let path = Path::new("/proc/thread-self/net").join(name);
+        std::fs::read_to_string(path).is_ok_and(|names| !names.trim().is_empty())
+    })
+}

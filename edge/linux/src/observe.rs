@@ -1,0 +1,300 @@
+//! What the kernel holds of ours.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsRawFd;
+
+use weft_kernel::object::{Link, LinkKind, Port};
+use weft_kernel::{Fault, Key, KernelState, Netns, NetnsId, Object, Scope};
+
+use crate::fault::Trouble;
+use crate::link::{IN6_ADDR_GEN_MODE_NONE, LinkInfo};
+use crate::netns::Inside;
+use crate::row::{Carrier, RowInfo};
+use crate::{Linux, addr, link, netns, nft, route, row, sysctl};
+
+type Found = Vec<(Key, Object)>;
+type Links = BTreeMap<u32, LinkInfo>;
+
+/// Which container has which number in the host's namespace.
+type Nsids = BTreeMap<i32, NetnsId>;
+
+pub(crate) fn observe(linux: &mut Linux, scope: &Scope) -> Result<KernelState, Fault> {
+    let mut found = Found::new();
+    let read = |call: &'static str| move |trouble: Trouble| trouble.of(call);
+    match scope {
+        Scope::Rows(name) => {
+            rows_of_link(linux, name, &mut found).map_err(read("ip neigh; bridge fdb"))?;
+        }
+        Scope::All | Scope::Cheap => {
+            let links = link::all(&mut linux.route).map_err(|r| Trouble::from(r).of("ip link"))?;
+            objects(linux, &links, &mut found)?;
+            nft::observe(&mut linux.nft, &mut found).map_err(read("nft list ruleset"))?;
+            if *scope == Scope::All {
+                all_rows(linux, &links, &mut found).map_err(read("ip neigh; bridge fdb"))?;
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Links and what is on them, on the host and in containers, and sysctls.
+fn objects(linux: &mut Linux, links: &Links, found: &mut Found) -> Result<(), Fault> {
+    let mut insides = BTreeMap::new();
+    let mut nsids = Nsids::new();
+    for (id, path) in &linux.namespaces {
+        let watched = watched(linux, Netns::Container(*id));
+        let entered = netns::enter(path, Some(*id), |inside, _| Ok((inside, read_all(&watched))));
+        match entered {
+            Ok((inside, values)) => {
+                found.extend(sysctls(Netns::Container(*id), values));
+                insides.insert(*id, inside);
+            }
+            Err(trouble) if netns::is_gone(&trouble) => {}
+            Err(trouble) => {
+                tracing::warn!(fault = %trouble.of(netns::call(path)), "a container cannot be read");
+            }
+        }
+    }
+    for (id, inside) in &insides {
+        if let Ok(Some(nsid)) = link::nsid_of(&mut linux.route, inside.fd.as_raw_fd()) {
+            nsids.insert(nsid, *id);
+        }
+    }
+    let mut peers = BTreeMap::new();
+    for (id, inside) in &mut insides {
+        let result = container(inside, *id, links, &nsids, found);
+        let names = result.map_err(|t| t.of(format!("ip addr # in netns {}", id.0)))?;
+        peers.insert(*id, names);
+    }
+    let values = read_all(&watched(linux, Netns::Host));
+    found.extend(sysctls(Netns::Host, values));
+    host(linux, links, &nsids, &peers, found).map_err(|t| t.of("ip addr; ip route"))
+}
+
+fn watched(linux: &Linux, ns: Netns) -> Vec<String> {
+    linux.sysctls.iter().filter(|(n, _)| *n == ns).map(|(_, path)| path.clone()).collect()
+}
+
+/// A sysctl that is gone, with its link, or cannot be read, is not there.
+fn read_all(paths: &[String]) -> Vec<(String, String)> {
+    let value = |path: &String| Some((path.clone(), sysctl::read(path).ok().flatten()?));
+    paths.iter().filter_map(value).collect()
+}
+
+fn sysctls(ns: Netns, values: Vec<(String, String)>) -> impl Iterator<Item = (Key, Object)> {
+    values.into_iter().map(move |(path, value)| (Key::Sysctl(ns, path), Object::Sysctl(value)))
+}
+
+/// The host's end of the veth pair whose other end is `link` in the namespace numbered `nsid`
+/// (`None`: the host's own).
+fn host_end<'a>(links: &'a Links, link: &LinkInfo, nsid: Option<i32>) -> Option<&'a LinkInfo> {
+    let end = links.get(&link.lower?)?;
+    let ours = link.kind == "veth"
+        && end.kind == "veth"
+        && end.is_marked()
+        && end.lower == Some(link.index)
+        && end.lower_nsid == nsid;
+    ours.then_some(end)
+}
+
+/// Our links in a container with what is on them. Gives the names of all its links.
+fn container(
+    inside: &mut Inside,
+    id: NetnsId,
+    host: &Links,
+    nsids: &Nsids,
+    found: &mut Found,
+) -> Result<BTreeMap<u32, String>, Trouble> {
+    let nsid = nsids.iter().find(|(_, container)| **container == id).map(|(nsid, _)| *nsid);
+    let links = link::all(&mut inside.route)?;
+    let ns = Netns::Container(id);
+    let mut ours = BTreeMap::new();
+    for link in links.values().filter(|link| nsid.is_some() && host_end(host, link, nsid).is_some())
+    {
+        ours.insert(link.index, link.name.clone());
+        put_link(ns, link, peer_object(link), found);
+    }
+    if !ours.is_empty() {
+        put_addresses_and_routes(ns, &mut inside.route, &ours, found)?;
+    }
+    Ok(links.into_iter().map(|(index, link)| (index, link.name)).collect())
+}
+
+fn put_link(ns: Netns, link: &LinkInfo, object: Link, found: &mut Found) {
+    found.push((Key::Link(ns, link.name.clone()), Object::Link(object)));
+    if link.is_up() {
+        found.push((Key::Up(ns, link.name.clone()), Object::Up));
+    }
+}
+
+fn put_addresses_and_routes(
+    ns: Netns,
+    socket: &mut crate::netlink::Socket,
+    ours: &BTreeMap<u32, String>,
+    found: &mut Found,
+) -> Result<(), Trouble> {
+    for address in addr::all(socket)? {
+        if let Some(name) = ours.get(&address.link) {
+            found.push((Key::Address(ns, name.clone(), address.net), Object::Address));
+        }
+    }
+    for route in route::ours(socket)? {
+        if let Some(name) = ours.get(&route.link) {
+            found.push((Key::Route(ns, route.to, name.clone()), Object::Route(route.route)));
+        }
+    }
+    Ok(())
+}
+
+/// Our links on the host with what is on them.
+fn host(
+    linux: &mut Linux,
+    links: &Links,
+    nsids: &Nsids,
+    peers: &BTreeMap<NetnsId, BTreeMap<u32, String>>,
+    found: &mut Found,
+) -> Result<(), Trouble> {
+    let mut ours = BTreeMap::new();
+    for link in links.values() {
+        let object = if link.is_marked() {
+            host_object(link, links, nsids, peers)
+        } else {
+            host_end(links, link, None).map(|_| peer_object(link))
+        };
+        if let Some(object) = object {
+            ours.insert(link.index, link.name.clone());
+            put_link(Netns::Host, link, object, found);
+        }
+    }
+    put_addresses_and_routes(Netns::Host, &mut linux.route, &ours, found)
+}
+
+fn peer_object(link: &LinkInfo) -> Link {
+    Link {
+        kind: LinkKind::VethPeer,
+        mac: link.mac.unwrap_or_default(),
+        mtu: link.mtu,
+        alias: String::new(),
+        port: None,
+    }
+}
+
+/// A marked link as an object; `None` when it is of a kind that we never make.
+fn host_object(
+    link: &LinkInfo,
+    links: &Links,
+    nsids: &Nsids,
+    peers: &BTreeMap<NetnsId, BTreeMap<u32, String>>,
+) -> Option<Link> {
+    let kind = match link.kind.as_str() {
+        "bridge" => LinkKind::Bridge,
+        "vxlan" => LinkKind::Vxlan {
+            vni: link.vxlan.vni,
+            local: link.vxlan.local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            port: link.vxlan.port,
+        },
+        "veth" => veth(link, links, nsids, peers),
+        _ => return None,
+    };
+    let port = link.port.as_ref().map(|port| Port {
+        bridge: link
+            .master
+            .and_then(|master| links.get(&master))
+            .map(|bridge| bridge.name.clone())
+            .unwrap_or_default(),
+        neigh_suppress: port.neigh_suppress,
+        locked: port.locked,
+    });
+    let mut alias = link.alias.clone();
+    let wrong = deviations(link);
+    if !wrong.is_empty() {
+        alias = format!("{alias} [{}]", wrong.join(", "));
+    }
+    Some(Link { kind, mac: link.mac.unwrap_or_default(), mtu: link.mtu, alias, port })
+}
+
+/// Where the other end is. An end that cannot be found is nowhere: namespace 0, without a name.
+fn veth(
+    link: &LinkInfo,
+    links: &Links,
+    nsids: &Nsids,
+    peers: &BTreeMap<NetnsId, BTreeMap<u32, String>>,
+) -> LinkKind {
+    let index = link.lower.unwrap_or_default();
+    let (peer_netns, peer) = match link.lower_nsid {
+        None => (Netns::Host, links.get(&index).map(|peer| peer.name.clone())),
+        Some(nsid) => {
+            let id = nsids.get(&nsid).copied();
+            let name = id.and_then(|id| peers.get(&id)?.get(&index).cloned());
+            (Netns::Container(id.unwrap_or(NetnsId(0))), name)
+        }
+    };
+    LinkKind::Veth { peer_netns, peer: peer.unwrap_or_default() }
+}
+
+/// What was set otherwise than we set it, and has no field in [`Link`].
+fn deviations(link: &LinkInfo) -> Vec<&'static str> {
+    let mut wrong = Vec::new();
+    let mut check = |bad: bool, text| {
+        if bad {
+            wrong.push(text);
+        }
+    };
+    check(link.addr_gen_mode.is_some_and(|m| m != IN6_ADDR_GEN_MODE_NONE), "addrgenmode not none");
+    check(link.bridge.mcast_snooping, "mcast_snooping on");
+    check(link.bridge.stp, "stp on");
+    check(link.vxlan.learning, "vxlan learning on");
+    check(link.port.as_ref().is_some_and(|port| port.learning), "port learning on");
+    wrong
+}
+
+/// What the rows of a link of ours are carried by.
+pub(crate) fn carrier(link: &LinkInfo) -> Carrier {
+    match link.kind.as_str() {
+        "bridge" => Carrier::Bridge(link.mac.unwrap_or_default()),
+        "vxlan" => Carrier::Vxlan,
+        _ => Carrier::Port,
+    }
+}
+
+fn all_rows(linux: &mut Linux, links: &Links, found: &mut Found) -> Result<(), Trouble> {
+    let ours: BTreeMap<u32, (&str, Carrier)> = links
+        .values()
+        .filter(|link| link.is_marked())
+        .map(|link| (link.index, (link.name.as_str(), carrier(link))))
+        .collect();
+    let take = |rows: &mut BTreeMap<u32, Found>, row: RowInfo| {
+        if let Some((name, carrier)) = ours.get(&row.link) {
+            rows.entry(row.link).or_default().extend(row::ours(&row, name, *carrier));
+        }
+    };
+    let neighbours = row::neighbours(&mut linux.route, None, take)?;
+    let mut rows = row::fdb(&mut linux.route, None, take)?;
+    for (link, neighbours) in neighbours {
+        rows.entry(link).or_default().extend(neighbours);
+    }
+    for (link, (name, _)) in &ours {
+        let rows = rows.remove(link).unwrap_or_default();
+        linux.own.saw(name, rows.iter().map(|(key, object)| (key, object)));
+        found.extend(rows);
+    }
+    Ok(())
+}
+
+fn rows_of_link(linux: &mut Linux, name: &str, found: &mut Found) -> Result<(), Trouble> {
+    let link = link::by_name(&mut linux.route, name)?;
+    if let Some(link) = link.filter(LinkInfo::is_marked) {
+        let carrier = carrier(&link);
+        let take = |rows: &mut Found, row: RowInfo| {
+            // An old kernel that does not know the filter sends all.
+            if row.link == link.index {
+                rows.extend(row::ours(&row, name, carrier));
+            }
+        };
+        found.extend(row::neighbours(&mut linux.route, Some(link.index), take)?);
+        found.extend(row::fdb(&mut linux.route, Some(link.index), take)?);
+    }
+    linux.own.saw(name, found.iter().map(|(key, object)| (key, object)));
+    Ok(())
+}
