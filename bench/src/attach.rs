@@ -27,7 +27,12 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
         cluster.network("web", &["--subnet", "10.3.0.0/16"]);
         let containers = containers(&cluster, ROUNDS)?;
         let times = runtime.block_on(one_by_one(cluster.host("a"), &containers))?;
-        report.add("attach through the local socket (p50)", "ms", times.clone(), Reach::median(10.0));
+        report.add(
+            "attach through the local socket (p50)",
+            "ms",
+            times.clone(),
+            Reach::median(10.0),
+        );
         report.add("attach through the local socket (p99)", "ms", times, Reach::p99(40.0));
     }
     let cluster = Cluster::up("ba20", HOSTS);

@@ -22,8 +22,10 @@ const NODES: u64 = 50;
 
 pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let mut view = view(NETWORKS, ENDPOINTS)?;
-    let name = format!("plan and compare {} endpoints in {NETWORKS} networks from nothing",
-        u64::from(NETWORKS) * ENDPOINTS);
+    let name = format!(
+        "plan and compare {} endpoints in {NETWORKS} networks from nothing",
+        u64::from(NETWORKS) * ENDPOINTS
+    );
     let mut rounds = Vec::new();
     for _ in 0..11 {
         let begun = Instant::now();

@@ -64,7 +64,11 @@ impl Report {
         let at = |part: f64| {
             let last = sorted.len().saturating_sub(1);
             // Nearest rank: with few rounds, the 99th percentile is the slowest one.
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss
+            )]
             let rank = ((part * sorted.len() as f64).ceil() as usize).saturating_sub(1).min(last);
             sorted.get(rank).copied().unwrap_or(f64::NAN)
         };

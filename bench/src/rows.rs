@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::Context;
-use weft_kernel::{Key, KernelState, Scope, Step};
+use weft_kernel::{KernelState, Key, Scope, Step};
 use weft_linux::Linux;
 use weft_plan::plan;
 use weft_reconcile::diff;
@@ -42,9 +42,9 @@ fn rounds() -> anyhow::Result<(usize, Vec<f64>)> {
         let want = plan(&view).kernel;
         let mut linux = Linux::open()?;
         let steps = diff(&want, &KernelState::new());
-        let (row_steps, ground): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|s| {
-            matches!(s.key(), Key::Neighbour(..) | Key::Fdb(..) | Key::Flood(..))
-        });
+        let (row_steps, ground): (Vec<Step>, Vec<Step>) = steps
+            .into_iter()
+            .partition(|s| matches!(s.key(), Key::Neighbour(..) | Key::Fdb(..) | Key::Flood(..)));
         apply(&mut linux, &ground);
         rows = row_steps.len();
         let begun = Instant::now();

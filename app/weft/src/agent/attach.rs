@@ -8,8 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use weft_kernel::NetnsId;
 use weft_model::{
-    ContainerId, Endpoint, EndpointId, Mac, Name, Network, NetworkId, Offset,
-    OffsetSet, device,
+    ContainerId, Endpoint, EndpointId, Mac, Name, Network, Offset, OffsetSet, device,
 };
 use weft_state::rejection::Code;
 
@@ -20,6 +19,10 @@ use super::{Agent, State};
 /// How long an attach waits for this host's kernel. Far beyond what it takes: who waits longer
 /// has a broken host, and should be told.
 const LOCAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long an attach waits for this host's resolver to know the name: it has more to do than
+/// that only when it is in trouble, and names follow by themselves.
+const NAMES_DEADLINE: Duration = Duration::from_millis(300);
 
 /// How many times an attach asks for addresses again when others take what it was granted.
 const LEASE_TRIES: usize = 3;
@@ -95,6 +98,7 @@ impl Agent {
         if let Some(known) = existing(&state, netns, network, wish)? {
             return Ok(Place::Known(known));
         }
+        refuse_if_full(&state, network)?;
         match grant(&mut state, network, wanted) {
             Some(granted) => insert(&mut state, network, wish, netns, &granted).map(Place::New),
             None => Ok(Place::None),
@@ -149,32 +153,25 @@ impl Agent {
         Ok(Attached { attachment, network, mtu, behind, unpublished })
     }
 
-    async fn wait_for_kernel(
-        &self,
-        attachment: &Attachment,
-        sequence: u64,
-    ) -> Result<(), Refusal> {
+    async fn wait_for_kernel(&self, attachment: &Attachment, sequence: u64) -> Result<(), Refusal> {
         let host_end = device::host_end(attachment.endpoint.id);
         let section = weft_kernel::Section::of_device(&host_end);
         let inside = weft_kernel::Section::Container(attachment.netns.id());
-        let progress = self
-            .driver
-            .applied(sequence, LOCAL_DEADLINE)
-            .await
-            .ok_or_else(|| {
-                Refusal::Internal(format!(
-                    "the kernel did not take the endpoint in within {} s; see `weft status`",
-                    LOCAL_DEADLINE.as_secs()
-                ))
-            })?;
+        let progress = self.driver.applied(sequence, LOCAL_DEADLINE).await.ok_or_else(|| {
+            Refusal::Internal(format!(
+                "the kernel did not take the endpoint in within {} s; see `weft status`",
+                LOCAL_DEADLINE.as_secs()
+            ))
+        })?;
         let own = progress.faults.iter().find(|f| {
             let at = f.key.section();
             at == section || at == inside
         });
-        match own {
-            Some(f) => Err(Refusal::Fault { object: f.key.to_string(), fault: f.fault.clone() }),
-            None => Ok(()),
+        if let Some(f) = own {
+            return Err(Refusal::Fault { object: f.key.to_string(), fault: f.fault.clone() });
         }
+        self.names.reached(sequence, NAMES_DEADLINE).await;
+        Ok(())
     }
 
     /// Undoes an attach that failed half-way.
@@ -193,7 +190,9 @@ fn existing(
     wish: &Attach,
 ) -> Result<Option<Attachment>, Refusal> {
     let here = state.knowledge.attachments.values().find(|a| {
-        a.netns.cookie == netns.cookie && a.netns.boot == netns.boot && a.endpoint.network == network.id
+        a.netns.cookie == netns.cookie
+            && a.netns.boot == netns.boot
+            && a.endpoint.network == network.id
     });
     let Some(known) = here else { return Ok(None) };
     if known.endpoint.name != wish.name {
@@ -219,6 +218,24 @@ fn existing(
         ));
     }
     Ok(Some(known.clone()))
+}
+
+/// A bridge has 1,023 ports at most (`BR_MAX_PORTS`, net/bridge/br_private.h); one is the VTEP's.
+fn refuse_if_full(state: &State, network: &Network) -> Result<(), Refusal> {
+    const MOST: usize = 1022;
+    let here = state.knowledge.attachments.values().filter(|a| a.endpoint.network == network.id);
+    if here.count() < MOST {
+        return Ok(());
+    }
+    Err(Refusal::reject(
+        Code::Exhausted,
+        "--network",
+        format!(
+            "network '{}' has {MOST} containers on this host, as many as a bridge can hold",
+            network.name
+        ),
+        "run it on another host, or on another network",
+    ))
 }
 
 /// The positions of the addresses that were asked for.
@@ -268,8 +285,9 @@ fn grant(state: &mut State, network: &Network, wanted: &[Offset]) -> Option<Vec<
     let cooling = state.cooling.of(id, std::time::Instant::now());
     let unsettled = state.cooling.unsettled(id);
     let exhausted = state.exhausted.contains(&id);
-    let free = weft_state::choose(network, &lease, &used, &cooling)
-        .or_else(|| exhausted.then(|| weft_state::choose(network, &lease, &used, &unsettled)).flatten())?;
+    let free = weft_state::choose(network, &lease, &used, &cooling).or_else(|| {
+        exhausted.then(|| weft_state::choose(network, &lease, &used, &unsettled)).flatten()
+    })?;
     let mut offsets = wanted.to_vec();
     offsets.push(free);
     Some(offsets)
@@ -288,9 +306,10 @@ fn insert(
     let container =
         siblings.first().map_or_else(|| ContainerId(rand::random()), Attachment::container);
     let addresses = addresses_at(network, &wish.addresses, offsets);
-    let first = addresses.first().and_then(|a| network.offset_of(*a)).ok_or_else(|| {
-        Refusal::Internal(format!("network '{}' has no subnet", network.name))
-    })?;
+    let first = addresses
+        .first()
+        .and_then(|a| network.offset_of(*a))
+        .ok_or_else(|| Refusal::Internal(format!("network '{}' has no subnet", network.name)))?;
     let endpoint = Endpoint {
         id: fresh_endpoint(state),
         network: network.id,
@@ -374,9 +393,4 @@ pub(crate) fn boot_id() -> String {
 /// The offsets of an endpoint's addresses.
 pub(crate) fn offsets_of(network: &Network, endpoint: &Endpoint) -> Vec<Offset> {
     endpoint.addresses.iter().filter_map(|a| network.offset_of(*a)).collect()
-}
-
-/// Networks by identifier, for messages.
-pub(crate) fn network_name(state: &State, id: NetworkId) -> String {
-    state.knowledge.rows.networks.get(&id).map_or_else(|| id.to_string(), |n| n.name.to_string())
 }

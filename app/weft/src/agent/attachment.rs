@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use weft_kernel::NetnsId;
-use weft_model::{ContainerId, Endpoint, Name};
+use weft_model::{ContainerId, Endpoint};
 
 /// One connection of a local container, as kept on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,10 +55,5 @@ impl Attachment {
     /// The key of its record on disk.
     pub(crate) fn record_key(&self) -> String {
         format!("attachment/{}", self.endpoint.id)
-    }
-
-    /// Whether `name` is its name or one of its aliases.
-    pub(crate) fn is_called(&self, name: &Name) -> bool {
-        self.endpoint.name == *name || self.endpoint.aliases.contains(name)
     }
 }

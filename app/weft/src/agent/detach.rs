@@ -114,10 +114,12 @@ impl Agent {
         let Some(generation) = self.withdraw(endpoint.network, endpoint.id).await else { return };
         let (agent, endpoint) = (self.clone(), endpoint.clone());
         tokio::spawn(async move {
-            let behind = agent.await_applied(endpoint.network, generation, Duration::from_secs(5)).await;
+            let behind =
+                agent.await_applied(endpoint.network, generation, Duration::from_secs(5)).await;
             if behind.is_empty() {
                 let mut state = agent.state();
-                if let Some(network) = state.knowledge.rows.networks.get(&endpoint.network).cloned() {
+                if let Some(network) = state.knowledge.rows.networks.get(&endpoint.network).cloned()
+                {
                     let offsets = offsets_of(&network, &endpoint);
                     state.cooling.applied_by_all(endpoint.network, &offsets);
                 }
@@ -208,6 +210,5 @@ impl Agent {
 
 fn same_netns(netns: &super::attachment::NetnsRef, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    netns.path == path
-        || std::fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == netns.inode)
+    netns.path == path || std::fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == netns.inode)
 }

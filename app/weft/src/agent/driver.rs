@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use weft_dns::NameTable;
-use weft_kernel::{Fault, FaultKind, Key, KernelState, NetnsId, Scope, Section};
+use weft_kernel::{Fault, FaultKind, KernelState, Key, NetnsId, Scope, Section};
 use weft_linux::{Event, Linux};
 use weft_model::Generation;
 use weft_plan::{Planner, View};
@@ -47,6 +47,17 @@ pub(crate) struct ObjectFault {
     pub(crate) fault: Fault,
 }
 
+/// The names of a view, for the resolver.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WantedNames {
+    /// Number of the view.
+    pub(crate) sequence: u64,
+    /// The cluster generation of it.
+    pub(crate) generation: Generation,
+    /// The names.
+    pub(crate) table: Arc<NameTable>,
+}
+
 enum Message {
     Plan { sequence: u64, view: Box<View>, complete: bool },
     RegisterNetns(NetnsRef),
@@ -68,24 +79,28 @@ pub(crate) struct ObjectState {
 pub(crate) struct Driver {
     messages: Sender<Message>,
     progress: watch::Receiver<Arc<Progress>>,
-    names: watch::Receiver<Arc<NameTable>>,
+    names: watch::Receiver<WantedNames>,
 }
 
 impl Driver {
     /// Starts the thread. `linux` is already open in the host's namespace.
-    pub(crate) fn start(linux: Linux, on_host_change: impl Fn() + Send + 'static) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        linux: Linux,
+        on_host_change: impl Fn() + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (messages, inbox) = channel();
         let (progress_in, progress) = watch::channel(Arc::new(Progress::default()));
-        let (names_in, names) = watch::channel(Arc::new(NameTable::default()));
+        let (names_in, names) = watch::channel(WantedNames::default());
         let events = messages.clone();
-        let watcher = linux.watch(move |event| {
-            if matches!(event, Event::HostChanged) {
-                on_host_change();
-            } else if events.send(Message::Event(event)).is_err() {
-                // The driver has stopped; so will the watcher.
-            }
-        })
-        .map_err(std::io::Error::other)?;
+        let watcher = linux
+            .watch(move |event| {
+                if matches!(event, Event::HostChanged) {
+                    on_host_change();
+                } else if events.send(Message::Event(event)).is_err() {
+                    // The driver has stopped; so will the watcher.
+                }
+            })
+            .map_err(std::io::Error::other)?;
         std::thread::Builder::new().name("driver".to_owned()).spawn(move || {
             let _watcher = watcher;
             Loop {
@@ -98,6 +113,7 @@ impl Driver {
                 generations: BTreeMap::new(),
                 wanted: KernelState::new(),
                 begun: Instant::now(),
+                seen: false,
             }
             .run();
         })?;
@@ -133,7 +149,7 @@ impl Driver {
     }
 
     /// The newest names.
-    pub(crate) fn names(&self) -> watch::Receiver<Arc<NameTable>> {
+    pub(crate) fn names(&self) -> watch::Receiver<WantedNames> {
         self.names.clone()
     }
 
@@ -165,11 +181,13 @@ struct Loop {
     machine: Machine,
     inbox: Receiver<Message>,
     progress: watch::Sender<Arc<Progress>>,
-    names: watch::Sender<Arc<NameTable>>,
+    names: watch::Sender<WantedNames>,
     /// The cluster generation of each view that is not yet applied.
     generations: BTreeMap<u64, Generation>,
     wanted: KernelState,
     begun: Instant,
+    /// Whether everything has been read once.
+    seen: bool,
 }
 
 impl Loop {
@@ -218,7 +236,9 @@ impl Loop {
         };
         while let Some(message) = next {
             match message {
-                Message::Plan { sequence, view, complete } => newest = Some((sequence, view, complete)),
+                Message::Plan { sequence, view, complete } => {
+                    newest = Some((sequence, view, complete))
+                }
                 Message::RegisterNetns(netns) => {
                     if let Err(fault) = self.linux.register_netns(&netns.path) {
                         tracing::warn!(path = %netns.path.display(), %fault, "namespace not found");
@@ -243,15 +263,18 @@ impl Loop {
     }
 
     fn plan(&mut self, sequence: u64, view: &View, complete: bool) {
+        if !complete && !self.seen {
+            self.observe(Scope::All);
+        }
         let plan = self.planner.plan(view);
         self.wanted = plan.kernel.clone();
         let want = if complete { plan.kernel } else { self.keep_what_is(plan.kernel) };
         self.generations.insert(sequence, plan.generation);
         self.machine.on_plan(want, sequence);
-        self.names.send_if_modified(|names| {
-            let changed = !Arc::ptr_eq(names, &plan.names) && **names != *plan.names;
-            *names = plan.names;
-            changed
+        self.names.send_replace(WantedNames {
+            sequence,
+            generation: plan.generation,
+            table: plan.names,
         });
     }
 
@@ -278,6 +301,7 @@ impl Loop {
     fn observe(&mut self, scope: Scope) {
         match self.linux.observe(&scope) {
             Ok(state) => {
+                self.seen = self.seen || scope == Scope::All;
                 self.machine.on_observed(Observed { scope, state });
             }
             Err(fault) => {

@@ -105,9 +105,11 @@ impl Knowledge {
             self.rows.networks.contains_key(&e.network)
                 && self.rows.endpoints.get(&(e.network, e.id)) != Some(e)
         });
-        let stale = self.rows.endpoints.values().filter(|e| {
-            e.node == self.node && !self.attachments.contains_key(&e.id)
-        });
+        let stale = self
+            .rows
+            .endpoints
+            .values()
+            .filter(|e| e.node == self.node && !self.attachments.contains_key(&e.id));
         puts.map(|e| Write::Put(Row::Endpoint(e.clone())))
             .chain(stale.map(|e| Write::Delete(RowKey::Endpoint(e.network, e.id))))
             .collect()

@@ -25,9 +25,10 @@ impl Agent {
         })?;
         let listed = client.list(wire::ListRequest { kind: "network".to_owned() }).await;
         let listed = listed.map_err(|status| refused(&status, "looking the network up"))?;
-        let rows = listed.into_inner().rows.into_iter().filter_map(|row| {
-            Row::decode(&row.key, row.value.as_deref().unwrap_or_default()).ok()
-        });
+        let rows =
+            listed.into_inner().rows.into_iter().filter_map(|row| {
+                Row::decode(&row.key, row.value.as_deref().unwrap_or_default()).ok()
+            });
         let found = rows.into_iter().find_map(|row| match row {
             Row::Network(network) if network.name == *name => Some(network),
             _ => None,

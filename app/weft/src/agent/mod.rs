@@ -33,11 +33,12 @@ use attachment::Attachment;
 use cooling::Cooling;
 use driver::Driver;
 use knowledge::Knowledge;
+use names::Names;
 use uplink::Uplink;
 
 /// Who this node is; from its certificate.
 #[derive(Debug, Clone)]
-pub(crate) struct Self_ {
+pub(crate) struct OwnNode {
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
     pub(crate) data_address: IpAddr,
@@ -46,9 +47,10 @@ pub(crate) struct Self_ {
 
 /// The agent. Shared by the local socket, the uplink and the housekeeping task.
 pub(crate) struct Agent {
-    pub(crate) me: Self_,
+    pub(crate) me: OwnNode,
     pub(crate) driver: Driver,
     pub(crate) uplink: Uplink,
+    pub(crate) names: Arc<Names>,
     pub(crate) store: Arc<AgentStore>,
     state: Mutex<State>,
 }
@@ -75,10 +77,11 @@ pub(crate) struct State {
 impl Agent {
     /// Brings back what is on disk and hands the first view to the driver.
     pub(crate) fn start(
-        me: Self_,
+        me: OwnNode,
         store: Arc<AgentStore>,
         driver: Driver,
         uplink: Uplink,
+        names: Arc<Names>,
         facts: HostFacts,
     ) -> anyhow::Result<Arc<Self>> {
         let mut knowledge = Knowledge::new(me.node, me.data_address, me.vxlan_port);
@@ -124,7 +127,7 @@ impl Agent {
             complete: false,
             refused: BTreeMap::new(),
         };
-        let agent = Arc::new(Self { me, driver, uplink, store, state: Mutex::new(state) });
+        let agent = Arc::new(Self { me, driver, uplink, names, store, state: Mutex::new(state) });
         agent.replan();
         Ok(agent)
     }

@@ -3,15 +3,15 @@
 //! The resolver outlives this daemon: the one of its next life finds it by its control socket.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use weft_dns::NameTable;
+use weft_model::Generation;
 use weft_resolver::{Client, ClientError, Config};
 
-use crate::cli::DaemonConfig;
+use super::driver::WantedNames;
 
 /// The resolver of this version replaces one of another.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -23,7 +23,18 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub(crate) struct Names {
     config: Config,
     client: Mutex<Client>,
-    up: AtomicBool,
+    handed: watch::Sender<Handed>,
+}
+
+/// How far the resolver is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Handed {
+    /// Whether it answered when last asked.
+    pub(crate) up: bool,
+    /// Number of the newest view whose names it has.
+    pub(crate) sequence: u64,
+    /// The cluster generation of that view.
+    pub(crate) generation: Generation,
 }
 
 /// How the resolver is set up, by the directory for what need not survive a reboot.
@@ -33,47 +44,70 @@ pub(crate) fn resolver_config(run_dir: &Path, resolv_conf: &Path) -> Config {
 }
 
 impl Names {
-    pub(crate) fn new(config: &DaemonConfig) -> Self {
-        let config = resolver_config(&config.run_dir, &config.resolv_conf);
+    pub(crate) fn new(run_dir: &Path, resolv_conf: &Path) -> Self {
+        let config = resolver_config(run_dir, resolv_conf);
         let client = Client::new(config.state.clone(), config.control.clone());
-        Self { config, client: Mutex::new(client), up: AtomicBool::new(false) }
+        Self { config, client: Mutex::new(client), handed: watch::Sender::new(Handed::default()) }
+    }
+
+    /// How far the resolver is.
+    pub(crate) fn handed(&self) -> watch::Receiver<Handed> {
+        self.handed.subscribe()
     }
 
     /// Whether the resolver answered when last asked.
     pub(crate) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+        self.handed.borrow().up
+    }
+
+    /// Waits until the resolver has the names of view `sequence`, for `limit` at most. A resolver
+    /// that is down is not waited for: it begins with the newest names.
+    pub(crate) async fn reached(&self, sequence: u64, limit: Duration) {
+        let mut handed = self.handed.subscribe();
+        let wait = handed.wait_for(|h| !h.up || h.sequence >= sequence);
+        // Whether it came in time or not, the caller goes on.
+        let _ = tokio::time::timeout(limit, wait).await;
     }
 
     /// Hands every new table over, and starts the resolver whenever it is not there.
-    pub(crate) async fn keep(self: Arc<Self>, mut tables: watch::Receiver<Arc<NameTable>>) {
+    pub(crate) async fn keep(self: Arc<Self>, mut wanted: watch::Receiver<WantedNames>) {
         // The first table is the empty one from before the first plan: nothing to hand over.
-        if tables.changed().await.is_err() {
+        if wanted.changed().await.is_err() {
             return;
         }
+        let mut last: Option<Arc<NameTable>> = None;
         loop {
-            let table = tables.borrow_and_update().clone();
-            let names = self.clone();
-            let done = tokio::task::spawn_blocking(move || names.hand_over(&table)).await;
-            let up = match done {
-                Ok(Ok(())) => true,
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "names are not handed over");
-                    false
-                }
-                Err(error) => {
-                    tracing::error!(%error, "names are not handed over");
-                    false
-                }
-            };
-            self.up.store(up, Ordering::Relaxed);
-            let names = self.clone();
+            let now = wanted.borrow_and_update().clone();
+            let same = last.as_ref().is_some_and(|last| same_names(last, &now.table));
+            let up = (same && self.is_up()) || self.hand_over_table(now.table.clone()).await;
+            last = up.then_some(now.table);
+            self.handed.send_replace(Handed {
+                up,
+                sequence: now.sequence,
+                generation: now.generation,
+            });
             tokio::select! {
-                changed = tables.changed() => {
+                changed = wanted.changed() => {
                     if changed.is_err() {
                         return;
                     }
                 }
-                () = names.until_gone(up) => {}
+                () = self.clone().until_gone(up) => last = None,
+            }
+        }
+    }
+
+    async fn hand_over_table(self: &Arc<Self>, table: Arc<NameTable>) -> bool {
+        let names = self.clone();
+        match tokio::task::spawn_blocking(move || names.hand_over(&table)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "names are not handed over");
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "names are not handed over");
+                false
             }
         }
     }
@@ -110,6 +144,11 @@ impl Names {
         };
         // The resolver never speaks first: whatever reading gives, the other end is gone.
         let _gone = tokio::io::AsyncReadExt::read(&mut stream, &mut [0]).await;
-        self.up.store(false, Ordering::Relaxed);
+        self.handed.send_modify(|handed| handed.up = false);
     }
+}
+
+/// Whether two tables differ in nothing but how far they are.
+fn same_names(one: &NameTable, other: &NameTable) -> bool {
+    one.networks == other.networks && one.askers == other.askers
 }

@@ -46,7 +46,10 @@ impl Agent {
                 Err(refusal) => return Err(refusal),
             },
         };
-        Ok(Told { behind: self.await_applied(endpoint.network, generation, wait).await, unpublished: false })
+        Ok(Told {
+            behind: self.await_applied(endpoint.network, generation, wait).await,
+            unpublished: false,
+        })
     }
 
     async fn put_endpoint(&self, endpoint: &Endpoint) -> Result<u64, Refusal> {

@@ -55,8 +55,11 @@ impl From<Refusal> for tonic::Status {
         match refusal {
             Refusal::Rejected(rejection) => weft_rpc::error::rejected(&rejection),
             Refusal::Fault { object, fault } => {
-                let hint =
-                    if fault.hint.is_empty() { String::new() } else { format!(" ({})", fault.hint) };
+                let hint = if fault.hint.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", fault.hint)
+                };
                 Self::failed_precondition(format!("{object}: {fault}{hint}"))
             }
             Refusal::NoServer { .. } => Self::unavailable(refusal.to_string()),

@@ -114,6 +114,7 @@ async fn follow(agent: &Arc<Agent>, address: SocketAddr, tls: Arc<ClientConfig>)
     };
     let mut follower = Follower { agent: agent.clone(), reports, said: Said::default() };
     let mut progress = agent.progress();
+    let mut names = agent.names.handed();
     let mut current = false;
     let mut routes = tokio::time::interval(Duration::from_secs(5));
     loop {
@@ -138,7 +139,7 @@ async fn follow(agent: &Arc<Agent>, address: SocketAddr, tls: Arc<ClientConfig>)
                     }
                 }
             }
-            changed = progress.changed() => {
+            changed = async { tokio::select! { c = progress.changed() => c, c = names.changed() => c } } => {
                 if changed.is_err() {
                     return "the driver has stopped".to_owned();
                 }
@@ -208,7 +209,9 @@ impl Follower {
         let agent = self.agent.clone();
         let pairs = snapshot.rows.into_iter().map(|r| (r.key, r.value.unwrap_or_default()));
         let pairs: Vec<(String, Vec<u8>)> = pairs.collect();
-        written(tokio::task::spawn_blocking(move || agent.store.replace_rows(generation, pairs)).await);
+        written(
+            tokio::task::spawn_blocking(move || agent.store.replace_rows(generation, pairs)).await,
+        );
         Ok(())
     }
 
@@ -237,7 +240,9 @@ impl Follower {
         }
         let agent = self.agent.clone();
         let pairs: Vec<_> = patch.rows.into_iter().map(|r| (r.key, r.value)).collect();
-        written(tokio::task::spawn_blocking(move || agent.store.patch_rows(generation, pairs)).await);
+        written(
+            tokio::task::spawn_blocking(move || agent.store.patch_rows(generation, pairs)).await,
+        );
         Ok(())
     }
 
@@ -252,7 +257,14 @@ impl Follower {
             })
             .collect();
         faults.extend(self.agent.refused_endpoints());
-        let applied = wire::Applied { generation: progress.generation.0, faults };
+        // Applied is what can be reached by name too, unless there is no resolver to wait for.
+        let handed = *self.agent.names.handed().borrow();
+        let generation = if handed.up {
+            progress.generation.min(handed.generation)
+        } else {
+            progress.generation
+        };
+        let applied = wire::Applied { generation: generation.0, faults };
         if self.said.applied.as_ref() == Some(&applied) {
             return Ok(());
         }
@@ -263,10 +275,15 @@ impl Follower {
     async fn say_routes(&mut self) -> Result<(), Closed> {
         let routes = {
             let state = self.agent.state();
-            state.facts.routes.iter().map(|(prefix, link)| wire::HostRoute {
-                prefix: prefix.to_string(),
-                link: link.clone(),
-            }).collect()
+            state
+                .facts
+                .routes
+                .iter()
+                .map(|(prefix, link)| wire::HostRoute {
+                    prefix: prefix.to_string(),
+                    link: link.clone(),
+                })
+                .collect()
         };
         let routes = wire::HostRoutes { routes };
         if self.said.routes.as_ref() == Some(&routes) {
@@ -306,7 +323,9 @@ const fn report(kind: wire::report::Kind) -> wire::Report {
 }
 
 /// Rows on disk are a convenience: a full disk must not stop the network.
-fn written(result: Result<Result<(), weft_engine::agent_store::StoreError>, tokio::task::JoinError>) {
+fn written(
+    result: Result<Result<(), weft_engine::agent_store::StoreError>, tokio::task::JoinError>,
+) {
     match result {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "rows not kept on disk"),

@@ -15,7 +15,7 @@ use super::problem::Problem;
 /// One thing that was looked at.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
-    what: &'static str,
+    what: String,
     /// What is wrong, and what mends it; `None`: nothing.
     wrong: Option<(String, String)>,
 }
@@ -50,8 +50,8 @@ impl Finding {
     }
 }
 
-fn finding(what: &'static str, well: bool, message: String, hint: &str) -> Finding {
-    Finding { what, wrong: (!well).then(|| (message, hint.to_owned())) }
+fn finding(what: impl Into<String>, well: bool, message: String, hint: &str) -> Finding {
+    Finding { what: what.into(), wrong: (!well).then(|| (message, hint.to_owned())) }
 }
 
 fn look(status: &wire::LocalStatusReply) -> Result<Vec<Finding>, Problem> {
@@ -83,10 +83,10 @@ fn look(status: &wire::LocalStatusReply) -> Result<Vec<Finding>, Problem> {
         "the daemon starts it again by itself; see its log for why it ended",
     ));
     if status.faults.is_empty() {
-        findings.push(Finding { what: "kernel objects", wrong: None });
+        findings.push(Finding { what: "kernel objects".into(), wrong: None });
     }
     findings.extend(status.faults.iter().map(|fault| Finding {
-        what: "kernel object",
+        what: "kernel object".into(),
         wrong: Some((format!("{}: {}", fault.object, fault.message), fault.hint.clone())),
     }));
     if let Some(repair) = status.repairs.last() {
@@ -101,9 +101,9 @@ fn look(status: &wire::LocalStatusReply) -> Result<Vec<Finding>, Problem> {
         for known in node::from_status(cluster)? {
             let state = known.state();
             findings.push(finding(
-                "node",
+                format!("node {}", known.node.name),
                 matches!(state, "ready" | "removed"),
-                format!("{} ({}) is {state}", known.node.name, known.node.data_address),
+                format!("it is {state} ({})", known.node.data_address),
                 "look at `weft status` on that host; remove a host that is gone for good with `weft node rm`",
             ));
         }

@@ -66,7 +66,8 @@ async fn create(mut local: Client, args: NetworkCreateArgs) -> Outcome {
 }
 
 async fn list(mut local: Client, listing: Listing) -> Outcome {
-    let networks = rows::networks(&mut local).await?;
+    let mut networks = rows::networks(&mut local).await?;
+    networks.sort_by(|a, b| a.name.cmp(&b.name));
     let lines = networks.iter().map(|n| {
         vec![
             n.name.to_string(),

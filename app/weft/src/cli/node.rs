@@ -75,11 +75,12 @@ pub(super) fn faults_json(faults: &[wire::ObjectFault]) -> Value {
 
 /// Nodes as a server tells of them.
 pub(super) fn from_status(cluster: &wire::StatusReply) -> Result<Vec<Known>, Problem> {
-    cluster
-        .nodes
-        .iter()
-        .map(|s| Ok(Known { node: rows::node(s.node.as_ref())?, status: Some(s.clone()) }))
-        .collect()
+    let known = |s: &wire::NodeStatus| -> Result<Known, Problem> {
+        Ok(Known { node: rows::node(s.node.as_ref())?, status: Some(s.clone()) })
+    };
+    let mut nodes: Vec<Known> = cluster.nodes.iter().map(known).collect::<Result<_, _>>()?;
+    nodes.sort_by(|a, b| a.node.name.cmp(&b.node.name));
+    Ok(nodes)
 }
 
 /// Nodes as a server tells of them, for programs.
@@ -88,7 +89,8 @@ pub(super) fn json_of_status(cluster: &wire::StatusReply) -> Result<Value, Probl
 }
 
 async fn known(local: &mut Client) -> Result<Vec<Known>, Problem> {
-    let nodes = rows::nodes(local).await?;
+    let mut nodes = rows::nodes(local).await?;
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
     let status = local.status(wire::StatusRequest {}).await?.into_inner();
     let mut told = match &status.cluster {
         Some(cluster) => from_status(cluster)?,

@@ -65,9 +65,8 @@ fn source_for(target: SocketAddr) -> Option<IpAddr> {
 /// Addresses of this host that others could reach: not loopback, not link-local, not Weft's own.
 fn own_addresses() -> Vec<IpAddr> {
     let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let foreign = all.filter(|i| {
-        !weft_model::device::PREFIXES.iter().any(|p| i.interface_name.starts_with(p))
-    });
+    let foreign = all
+        .filter(|i| !weft_model::device::PREFIXES.iter().any(|p| i.interface_name.starts_with(p)));
     let addresses = foreign.filter_map(|i| {
         let address = i.address?;
         let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));

@@ -116,7 +116,8 @@ impl IdentityFiles {
 
     /// Whole or not at all, also when the machine dies: written beside, synced, renamed.
     fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
-        let (path, beside) = (self.directory.join(name), self.directory.join(format!("{name}.new")));
+        let (path, beside) =
+            (self.directory.join(name), self.directory.join(format!("{name}.new")));
         let written = || -> std::io::Result<()> {
             let mut file = std::fs::OpenOptions::new()
                 .write(true)

@@ -98,7 +98,10 @@ impl Daemon {
         Err(Refusal::reject(
             Code::Exists,
             "",
-            format!("this host is in cluster {} already, as node {}", agent.me.cluster, agent.me.node),
+            format!(
+                "this host is in cluster {} already, as node {}",
+                agent.me.cluster, agent.me.node
+            ),
             "to leave it, remove the node on a server, stop the daemon and delete its state directory",
         ))
     }
@@ -127,7 +130,8 @@ async fn ask_to_join(
     let tls = weft_rpc::tls::joining(token.ca).map_err(Refusal::internal)?;
     let mut client = weft_rpc::connect::cluster(address, tls).await.map_err(|error| {
         let untrusted = matches!(error, weft_rpc::connect::ConnectError::Untrusted { .. });
-        let (code, field) = if untrusted { (Code::Denied, "--token") } else { (Code::NotFound, "ADDR:PORT") };
+        let (code, field) =
+            if untrusted { (Code::Denied, "--token") } else { (Code::NotFound, "ADDR:PORT") };
         let hint = if untrusted {
             "check address and token: `weft token create` on a server prints both"
         } else {

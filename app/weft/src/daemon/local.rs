@@ -49,7 +49,9 @@ impl LocalService {
 
     fn server(&self) -> Result<crate::agent::uplink::Client, Status> {
         self.agent()?.uplink.client().ok_or_else(|| {
-            Status::unavailable("no server can be reached: see `weft status` for the address it tries")
+            Status::unavailable(
+                "no server can be reached: see `weft status` for the address it tries",
+            )
         })
     }
 }
@@ -141,7 +143,10 @@ impl Local for LocalService {
         self.server()?.create_network(request.into_inner()).await
     }
 
-    async fn remove_network(&self, request: Request<wire::RemoveRequest>) -> Reply<wire::Committed> {
+    async fn remove_network(
+        &self,
+        request: Request<wire::RemoveRequest>,
+    ) -> Reply<wire::Committed> {
         self.server()?.remove_network(request.into_inner()).await
     }
 
@@ -219,7 +224,11 @@ fn parse_attach(request: wire::AttachRequest) -> Result<Attach, Refusal> {
         }
     };
     if request.netns.is_empty() {
-        return Err(invalid("--netns", "no network namespace was given".to_owned(), "give its path"));
+        return Err(invalid(
+            "--netns",
+            "no network namespace was given".to_owned(),
+            "give its path",
+        ));
     }
     Ok(Attach {
         network: required(&request.network, "--network")?,

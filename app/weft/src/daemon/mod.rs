@@ -30,7 +30,7 @@ use weft_rpc::wire::local_server::LocalServer;
 use crate::agent::driver::Driver;
 use crate::agent::names::{Names, resolver_config};
 use crate::agent::uplink::Uplink;
-use crate::agent::{Agent, Self_, facts};
+use crate::agent::{Agent, OwnNode, facts};
 use crate::cli::DaemonConfig;
 use crate::server;
 
@@ -48,7 +48,6 @@ pub(crate) struct Daemon {
 /// What runs once the host is in a cluster.
 struct Running {
     agent: Arc<Agent>,
-    names: Arc<Names>,
     server: Option<server::Handle>,
     certificates: Arc<Certificates>,
     servers: watch::Sender<Vec<SocketAddr>>,
@@ -104,12 +103,8 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
     }
     let listener = weft_rpc::local::open(&config.socket).await?;
     let identity = IdentityFiles::open(&config.state_dir)?;
-    let daemon = Arc::new(Daemon {
-        config,
-        identity,
-        entering: Mutex::new(()),
-        running: RwLock::new(None),
-    });
+    let daemon =
+        Arc::new(Daemon { config, identity, entering: Mutex::new(()), running: RwLock::new(None) });
     if let Some(stored) = daemon.identity.load()? {
         daemon.start(stored).await.context("cannot start as the node this host is")?;
     }
@@ -126,8 +121,7 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
     // Absent outside of systemd, which is no error.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(socket = %daemon.config.socket.display(), "ready");
-    weft_rpc::local::serve(listener, local::access(), routes, stopped())
-        .await?;
+    weft_rpc::local::serve(listener, local::access(), routes, stopped()).await?;
     daemon.stop().await;
     Ok(())
 }
@@ -158,7 +152,7 @@ impl Daemon {
 
     /// Whether the resolver answered when last asked.
     pub(crate) fn resolver_is_up(&self) -> bool {
-        self.current().is_some_and(|running| running.names.is_up())
+        self.current().is_some_and(|running| running.agent.names.is_up())
     }
 
     /// Starts everything for a host that is in a cluster.
@@ -171,7 +165,7 @@ impl Daemon {
             Role::Server => Some(self.start_server(&stored, certificates.clone()).await?),
             Role::Agent | Role::Operator => None,
         };
-        let me = Self_ {
+        let me = OwnNode {
             cluster: node.cluster,
             node: node.id,
             data_address: node.data_address,
@@ -180,28 +174,23 @@ impl Daemon {
         let linux = Linux::open().context("cannot speak with the kernel")?;
         let changed = Arc::new(Notify::new());
         let wake = changed.clone();
-        let driver = Driver::start(linux, move || wake.notify_one())
-            .context("cannot start the driver")?;
+        let driver =
+            Driver::start(linux, move || wake.notify_one()).context("cannot start the driver")?;
         let host = facts::read(me.data_address).context("cannot read the host's facts")?;
         let store = Arc::new(AgentStore::open(config.state_dir.join("agent.redb"))?);
-        let agent = Agent::start(me, store, driver, Uplink::new(), host)?;
-        let names = Arc::new(Names::new(config));
-        let tls = weft_rpc::tls::client(certificates.clone(), &stored.ca_certificate, node.cluster)?;
+        let names = Arc::new(Names::new(&config.run_dir, &config.resolv_conf));
+        let agent = Agent::start(me, store, driver, Uplink::new(), names.clone(), host)?;
+        let tls =
+            weft_rpc::tls::client(certificates.clone(), &stored.ca_certificate, node.cluster)?;
         let servers = watch::Sender::new(node.servers.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(Uplink::run(agent.clone(), tls, servers.subscribe()));
         tasks.spawn(agent.clone().keep_published());
         tasks.spawn(agent.clone().keep_house());
         tasks.spawn(facts::keep(agent.clone(), changed));
-        tasks.spawn(names.clone().keep(agent.driver.names()));
-        let running = Arc::new(Running {
-            agent,
-            names,
-            server,
-            certificates,
-            servers,
-            tasks: Mutex::new(tasks),
-        });
+        tasks.spawn(names.keep(agent.driver.names()));
+        let running =
+            Arc::new(Running { agent, server, certificates, servers, tasks: Mutex::new(tasks) });
         running.tasks.lock().await.spawn(renew::keep(self.clone(), running.clone()));
         *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(running);
         Ok(())
@@ -236,8 +225,7 @@ impl Daemon {
 
     /// Ends what runs; the kernel and the resolver stay as they are.
     async fn stop(&self) {
-        let Some(running) =
-            self.running.write().unwrap_or_else(PoisonError::into_inner).take()
+        let Some(running) = self.running.write().unwrap_or_else(PoisonError::into_inner).take()
         else {
             return;
         };

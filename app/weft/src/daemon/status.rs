@@ -43,7 +43,7 @@ impl Daemon {
                     .to_owned(),
             });
         }
-        let resolver = running.names.is_up();
+        let resolver = agent.names.is_up();
         let state = agent.state();
         let rows = &state.knowledge.rows;
         let attachments = &state.knowledge.attachments;

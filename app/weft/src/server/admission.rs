@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use weft_engine::Engine;
 use weft_model::{ClusterId, Name, Node, NodeId, Role, Row, Token, TokenId};
 use weft_rpc::ca::{CertificateAuthority, SigningRequest, Subject};
 use weft_rpc::token::{JoinToken, Secret};
@@ -12,18 +11,17 @@ use weft_state::rejection::Code;
 use weft_state::{Command, Outcome, Rejection};
 
 use super::failure::Failure;
-use super::replica::OnBehalf;
 use super::{Server, now, wish};
 
 /// The longest that a token may be good: 30 days. A token is a key to the cluster that lies
 /// around in shell histories.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-impl<E: Engine> Server<E> {
+impl Server {
     /// Makes a token; its text is in the answer and nowhere else.
     pub(super) async fn create_token(
         &self,
-        who: OnBehalf<'_>,
+        who: Option<&Identity>,
         role: Role,
         lifetime: Duration,
     ) -> Result<wire::CreateTokenReply, Failure> {
@@ -51,7 +49,7 @@ impl<E: Engine> Server<E> {
             expires_at: now() + lifetime.as_secs(),
             revoked: false,
         };
-        self.replica.decide(who, Command::CreateToken(token.clone())).await?;
+        self.decider.decide(who, Command::CreateToken(token.clone())).await?;
         let (ca, _) = self.authority()?;
         let text = JoinToken { ca: ca.digest(), id: token.id, secret };
         Ok(wire::CreateTokenReply {
@@ -82,7 +80,7 @@ impl<E: Engine> Server<E> {
             data_address,
             key_digest: request.digest().to_string(),
         };
-        let (outcome, _) = self.replica.decide(Some(who), command).await?;
+        let (outcome, _) = self.decider.decide(Some(who), command).await?;
         let Outcome::Joined(node, role) = outcome else {
             return Err(Failure::Internal("a join was decided without a node".to_owned()));
         };

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use weft_engine::Engine;
 use weft_model::{Generation, NetworkId, NodeId};
 
 use super::Server;
@@ -12,7 +11,7 @@ use super::hub::Progress;
 /// The longest anybody waits.
 const MOST: Duration = Duration::from_secs(10);
 
-impl<E: Engine> Server<E> {
+impl Server {
     /// Waits, at most `wait`, until every connected node of `network` other than `caller` has
     /// applied `generation`. Gives the names of those that have not; disconnected ones are among
     /// them, and not waited for.

@@ -8,7 +8,6 @@ use futures_util::Stream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Status, Streaming};
-use weft_engine::Engine;
 use weft_rpc::{NodeIdentity, error, wire};
 
 use super::outbox::{Next, Outbox, update};
@@ -16,7 +15,7 @@ use super::{Server, now};
 
 pub(super) type Updates = Pin<Box<dyn Stream<Item = Result<wire::Update, Status>> + Send>>;
 
-impl<E: Engine> Server<E> {
+impl Server {
     /// Begins a stream for `node`.
     pub(super) fn follow(
         self: &Arc<Self>,
@@ -55,8 +54,8 @@ impl<E: Engine> Server<E> {
     }
 }
 
-struct Following<E> {
-    server: Arc<Server<E>>,
+struct Following {
+    server: Arc<Server>,
     node: NodeIdentity,
     outbox: Arc<Outbox>,
     reader: AbortHandle,
@@ -64,7 +63,7 @@ struct Following<E> {
     ended: bool,
 }
 
-impl<E: Engine> Following<E> {
+impl Following {
     async fn next(&mut self) -> Option<Result<wire::Update, Status>> {
         if self.ended {
             return None;
@@ -100,7 +99,7 @@ impl<E: Engine> Following<E> {
     }
 }
 
-impl<E> Drop for Following<E> {
+impl Drop for Following {
     fn drop(&mut self) {
         self.reader.abort();
         self.server.hub.disconnect(self.node.id, &self.outbox);

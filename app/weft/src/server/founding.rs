@@ -116,9 +116,8 @@ fn certify(
     let request = wish.key.signing_request().map_err(Failure::internal)?;
     let request = SigningRequest::from_pem(&request).map_err(Failure::internal)?;
     let subject = Subject { cluster, node: node.id, role: node.role };
-    let certificate = ca
-        .sign(&request, subject, SystemTime::now(), wish.lifetime)
-        .map_err(Failure::internal)?;
+    let certificate =
+        ca.sign(&request, subject, SystemTime::now(), wish.lifetime).map_err(Failure::internal)?;
     Ok(Founded { cluster, node, certificate, ca_certificate: ca.certificate().to_owned() })
 }
 

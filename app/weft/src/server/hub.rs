@@ -196,10 +196,7 @@ impl Hub {
 
     /// The routes of the hosts, each with where it was seen; `name` says what a node is called,
     /// and `None` for nodes that do not count any more.
-    pub(super) fn routes(
-        &self,
-        name: impl Fn(NodeId) -> Option<String>,
-    ) -> Vec<(IpNet, String)> {
+    pub(super) fn routes(&self, name: impl Fn(NodeId) -> Option<String>) -> Vec<(IpNet, String)> {
         let nodes = self.lock();
         let named = nodes.iter().filter_map(|(id, heard)| Some((name(*id)?, heard)));
         named

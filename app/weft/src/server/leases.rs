@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use weft_engine::Engine;
 use weft_model::{Generation, Lease, NetworkId, NodeId, Offset, RowKey};
 use weft_rpc::{Identity, wire};
 use weft_state::rejection::Code;
@@ -24,7 +23,7 @@ pub(super) struct Wish {
     pub(super) count: u32,
 }
 
-impl<E: Engine> Server<E> {
+impl Server {
     /// Grants addresses, if need be after other nodes have given back what they do not use.
     pub(super) async fn lease(
         &self,
@@ -57,7 +56,7 @@ impl<E: Engine> Server<E> {
     async fn grant(&self, who: &Identity, wish: &Wish) -> Result<(Lease, Generation), Failure> {
         let Wish { network, node, wanted, count } = wish.clone();
         let command = Command::Lease { network, node, wanted, count };
-        let (outcome, generation) = self.replica.decide(Some(who), command).await?;
+        let (outcome, generation) = self.decider.decide(Some(who), command).await?;
         let Outcome::Lease(lease) = outcome else {
             return Err(Failure::Internal("a lease was decided without a lease".to_owned()));
         };

@@ -1,7 +1,7 @@
 //! The server: holds the cluster state, and tells every node what it needs of it.
 //!
 //! ```text
-//!   call ──▶ access table ──▶ service ──▶ Replica::decide ──▶ apply(state, command)
+//!   call ──▶ access table ──▶ service ──▶ Decider ──▶ apply(state, command)
 //!                                              │                    │ transaction
 //!                                              │  conflict: again   ▼
 //!                                              └──────────────── engine
@@ -15,6 +15,7 @@
 
 mod admission;
 mod convergence;
+mod decider;
 mod failure;
 mod follow;
 mod founding;
@@ -45,8 +46,9 @@ use weft_rpc::wire;
 use weft_rpc::wire::cluster_server::ClusterServer;
 
 pub(crate) use failure::Failure;
-pub(crate) use founding::{Founded, Initial, initialise};
+pub(crate) use founding::{Initial, initialise};
 
+use decider::Decider;
 use hub::Hub;
 use replica::Replica;
 use service::Service;
@@ -82,17 +84,18 @@ impl Settings {
 }
 
 /// What all parts of a server share.
-struct Server<E> {
-    replica: Replica<E>,
+struct Server {
+    replica: Replica,
+    decider: Decider,
     hub: Hub,
     settings: Settings,
 }
 
 /// A running server.
-pub(crate) struct Handle<E = weft_engine::Embedded> {
+pub(crate) struct Handle {
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    server: Arc<Server<E>>,
+    server: Arc<Server>,
     stop: CancellationToken,
     tasks: tokio::sync::Mutex<Vec<JoinHandle<()>>>,
 }
@@ -107,13 +110,14 @@ pub(crate) async fn start<E: Engine>(
     listen: SocketAddr,
     certificates: Arc<Certificates>,
     settings: Settings,
-) -> Result<Handle<E>, Failure> {
-    let replica = Replica::open(engine).await?;
-    let (cluster, authority) = replica.read(|state| {
-        let cluster = state.cluster.as_ref().map(|cluster| cluster.id);
-        cluster.zip(state.authority.as_ref().map(|a| a.certificate.clone()))
-    })
-    .ok_or_else(|| Failure::Internal("the state engine holds no cluster".to_owned()))?;
+) -> Result<Handle, Failure> {
+    let replica = Replica::open(&engine).await?;
+    let (cluster, authority) = replica
+        .read(|state| {
+            let cluster = state.cluster.as_ref().map(|cluster| cluster.id);
+            cluster.zip(state.authority.as_ref().map(|a| a.certificate.clone()))
+        })
+        .ok_or_else(|| Failure::Internal("the state engine holds no cluster".to_owned()))?;
     let tls = tls::server(certificates, &authority, cluster).map_err(Failure::internal)?;
     let listener = TcpListener::bind(listen).await.map_err(|error| Failure::Unavailable {
         message: format!("cannot listen on {listen}: {error}"),
@@ -122,13 +126,17 @@ pub(crate) async fn start<E: Engine>(
     let address = listener.local_addr().map_err(Failure::internal)?;
 
     let limits = settings.limits;
-    let server = Arc::new(Server { replica, hub: Hub::default(), settings });
+    let (decider, queue) = decider::queue();
+    let server = Arc::new(Server { replica, decider, hub: Hub::default(), settings });
     let stop = CancellationToken::new();
     let following = tokio::spawn({
         let (server, stop) = (Arc::clone(&server), stop.clone());
         async move {
-            let fold = server.replica.follow(&server.hub);
-            tokio::select! { () = fold => {}, () = stop.cancelled() => {} }
+            tokio::select! {
+                () = server.replica.follow(&engine, &server.hub) => {}
+                () = queue.run(&server.replica, &engine) => {}
+                () = stop.cancelled() => {}
+            }
         }
     });
     let gate = AccessLayer::new({
@@ -155,7 +163,7 @@ pub(crate) async fn start<E: Engine>(
     Ok(Handle { address, server, stop, tasks })
 }
 
-impl<E: Engine> Handle<E> {
+impl Handle {
     /// A token to join with, as `weft init` prints it. `lifetime` in seconds.
     ///
     /// # Errors
@@ -187,7 +195,7 @@ impl<E: Engine> Handle<E> {
     }
 }
 
-impl<E> Drop for Handle<E> {
+impl Drop for Handle {
     fn drop(&mut self) {
         self.stop.cancel();
     }

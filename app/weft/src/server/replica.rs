@@ -1,106 +1,77 @@
-//! The cluster state as this server knows it, and the only way to change it.
+//! The cluster state as this server knows it, kept up with the engine's.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
-use weft_engine::{Batch, Engine, EngineError, Snapshot, WatchItem};
+use weft_engine::{Batch, Engine, Snapshot, WatchItem};
 use weft_model::{ClusterState, Generation, Node, Row};
-use weft_rpc::Identity;
-use weft_rpc::access::may_write;
 use weft_rpc::error;
-use weft_state::{Command, Outcome, Write, apply, fold};
+use weft_state::{Write, fold};
 
 use super::failure::Failure;
 use super::hub::Hub;
 
-/// How often a decision is made again because another server was faster.
-const ATTEMPTS: u32 = 16;
-
-/// How long the watch may take to bring what was committed.
-const CATCH_UP: Duration = Duration::from_secs(3);
-
 /// How long to wait before the engine is read again after it failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The cluster state, kept up with the engine's.
-pub(super) struct Replica<E> {
-    engine: E,
+/// The cluster state as this server knows it.
+pub(super) struct Replica {
     state: RwLock<ClusterState>,
     reached: watch::Sender<Generation>,
-    /// Decisions of one server follow one another, so that they do not run into each other's
-    /// preconditions.
-    deciding: Mutex<()>,
 }
 
-/// On whose behalf something is decided; `None`: this server's own.
-pub(super) type OnBehalf<'a> = Option<&'a Identity>;
-
-impl<E: Engine> Replica<E> {
+impl Replica {
     /// Reads the engine.
-    pub(super) async fn open(engine: E) -> Result<Self, Failure> {
+    pub(super) async fn open(engine: &impl Engine) -> Result<Self, Failure> {
         let state = state_of(engine.snapshot().await?);
         let reached = watch::Sender::new(state.generation);
-        Ok(Self { engine, state: RwLock::new(state), reached, deciding: Mutex::new(()) })
+        Ok(Self { state: RwLock::new(state), reached })
     }
 
-    /// Decides `command` on the newest state and commits it.
-    ///
-    /// The answer comes when this server's own state contains the change. Its generation is that
-    /// of the commit or, when there was nothing to change, the newest one.
-    pub(super) async fn decide(
-        &self,
-        who: OnBehalf<'_>,
-        command: Command,
-    ) -> Result<(Outcome, Generation), Failure> {
-        let _turn = self.deciding.lock().await;
-        for _ in 0..ATTEMPTS {
-            let (transaction, outcome, seen) = self.read(|state| {
-                if let Some(who) = who {
-                    let owner = |network, id| state.endpoints.get(&(network, id)).map(|e| e.node);
-                    may_write(who, &command, owner)?;
-                }
-                let (transaction, outcome) = apply(state, command.clone())?;
-                Ok::<_, Failure>((transaction, outcome, state.generation))
-            })?;
-            if transaction.is_empty() {
-                return Ok((outcome, seen));
-            }
-            match self.engine.transact(transaction).await {
-                Ok(generation) => {
-                    self.reach(generation, CATCH_UP).await;
-                    return Ok((outcome, generation));
-                }
-                Err(EngineError::Conflict(_)) => {
-                    self.reach(Generation(seen.0 + 1), CATCH_UP).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(Failure::unavailable("other servers change the same things all the time", "try again"))
+    /// Looks at the state; nothing changes meanwhile.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> T {
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The state, locked for changes. Whoever takes it leaves it whole.
+    pub(super) fn lock(&self) -> RwLockWriteGuard<'_, ClusterState> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the state has reached `generation`; false when it took too long.
+    pub(super) async fn reach(&self, generation: Generation, wait: Duration) -> bool {
+        let mut reached = self.reached.subscribe();
+        let there = reached.wait_for(|now| *now >= generation);
+        matches!(timeout(wait, there).await, Ok(Ok(_)))
+    }
+
+    /// Tells of every change of the state from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<Generation> {
+        self.reached.subscribe()
     }
 
     /// Keeps up with the engine and gives every connected node what concerns it. Never ends.
-    pub(super) async fn follow(&self, hub: &Hub) {
+    pub(super) async fn follow(&self, engine: &impl Engine, hub: &Hub) {
         // Patches are the difference between two states, so there are two: this one is always
         // a commit behind.
         let mut before = self.read(ClusterState::clone);
         loop {
-            let mut watch = self.engine.watch(before.generation).0;
+            let mut watch = engine.watch(before.generation).0;
             while let Some(WatchItem::Batch(batch)) = watch.next().await {
                 self.fold(&mut before, &batch, hub);
             }
             tracing::info!("the state engine is read anew");
-            before = self.read_anew().await;
+            before = self.read_anew(engine).await;
             hub.relist_all();
         }
     }
 
     fn fold(&self, before: &mut ClusterState, batch: &Batch, hub: &Hub) {
         {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.lock();
             fold(&mut state, &batch.changes, batch.revision);
             hub.tell(before, &state, batch);
         }
@@ -114,37 +85,18 @@ impl<E: Engine> Replica<E> {
         self.reached.send_replace(batch.revision);
     }
 
-    async fn read_anew(&self) -> ClusterState {
+    async fn read_anew(&self, engine: &impl Engine) -> ClusterState {
         let snapshot = loop {
-            match self.engine.snapshot().await {
+            match engine.snapshot().await {
                 Ok(snapshot) => break snapshot,
                 Err(error) => tracing::error!(%error, "the state engine cannot be read"),
             }
             tokio::time::sleep(PAUSE).await;
         };
         let state = state_of(snapshot);
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state.clone();
+        *self.lock() = state.clone();
         self.reached.send_replace(state.generation);
         state
-    }
-}
-
-impl<E> Replica<E> {
-    /// Looks at the state; nothing changes meanwhile.
-    pub(super) fn read<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> T {
-        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Waits until the state has reached `generation`; false when it took too long.
-    pub(super) async fn reach(&self, generation: Generation, wait: Duration) -> bool {
-        let mut reached = self.reached.subscribe();
-        let there = reached.wait_for(|now| *now >= generation);
-        matches!(timeout(wait, there).await, Ok(Ok(_)))
-    }
-
-    /// Tells of every change of the state from now on.
-    pub(super) fn changes(&self) -> watch::Receiver<Generation> {
-        self.reached.subscribe()
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Request, Response, Status, Streaming};
-use weft_engine::Engine;
 use weft_model::{Generation, NetworkId, NodeId, Offset, OffsetSet, Role, Row};
 use weft_rpc::access::{Caller, Listing};
 use weft_rpc::wire::cluster_server::Cluster;
@@ -24,11 +23,11 @@ const MANY: usize = 4096;
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The server, as the wire sees it.
-pub(super) struct Service<E>(pub(super) Arc<Server<E>>);
+pub(super) struct Service(pub(super) Arc<Server>);
 
-impl<E: Engine> Service<E> {
+impl Service {
     async fn commit(&self, caller: &Caller, command: Command) -> Answer<wire::Committed> {
-        let (_, generation) = self.0.replica.decide(Some(caller.identity()), command).await?;
+        let (_, generation) = self.0.decider.decide(Some(caller.identity()), command).await?;
         Ok(Response::new(wire::Committed { generation: generation.0 }))
     }
 }
@@ -49,7 +48,7 @@ where
 }
 
 #[tonic::async_trait]
-impl<E: Engine> Cluster for Service<E> {
+impl Cluster for Service {
     type FollowStream = follow::Updates;
 
     async fn join(&self, request: Request<wire::JoinRequest>) -> Answer<wire::JoinReply> {
@@ -94,7 +93,7 @@ impl<E: Engine> Cluster for Service<E> {
         let offsets: OffsetSet = parsed("offsets", offsets)?;
         let network = parsed("--network", network_id)?;
         let command = Command::Release { network, node: caller.node()?.id, offsets, leave: *leave };
-        let (outcome, generation) = self.0.replica.decide(Some(caller.identity()), command).await?;
+        let (outcome, generation) = self.0.decider.decide(Some(caller.identity()), command).await?;
         let lease = match outcome {
             Outcome::Lease(lease) => Some(Row::Lease(lease)),
             _ => None,
@@ -197,14 +196,17 @@ impl<E: Engine> Cluster for Service<E> {
         });
         wish.occupied = self.0.hub.routes(|id| names.get(&id).cloned().flatten());
         let command = Command::CreateNetwork(wish);
-        let (outcome, generation) = self.0.replica.decide(Some(caller.identity()), command).await?;
+        let (outcome, generation) = self.0.decider.decide(Some(caller.identity()), command).await?;
         let Outcome::Network(network) = outcome else {
             return Err(Failure::Internal("a network was decided without one".to_owned()).into());
         };
         Ok(row_reply(Some(&Row::Network(network)), generation))
     }
 
-    async fn remove_network(&self, request: Request<wire::RemoveRequest>) -> Answer<wire::Committed> {
+    async fn remove_network(
+        &self,
+        request: Request<wire::RemoveRequest>,
+    ) -> Answer<wire::Committed> {
         let caller = Caller::of(&request)?;
         let called = &request.get_ref().name;
         let network = rejected(self.0.replica.read(|state| wish::network(state, called)))?;

@@ -118,24 +118,25 @@ async fn a_bad_wish_to_join_names_the_field() {
 #[tokio::test]
 async fn tokens_are_for_operators_and_not_for_servers() {
     let world = World::new().await;
-    let request = |role: &str, lifetime| wire::CreateTokenRequest { role: role.to_owned(), lifetime };
+    let request =
+        |role: &str, lifetime| wire::CreateTokenRequest { role: role.to_owned(), lifetime };
     let mut agent = world.node(Role::Agent, 2).await;
     let refused = agent.client.create_token(request("agent", 60)).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
 
     let mut operator = world.node(Role::Operator, 3).await;
     let reply = operator.client.create_token(request("", 0)).await.unwrap().into_inner();
-    let Row::Token(row) = rows::read_answer(reply.row.as_ref()).unwrap() else { panic!("no token") };
+    let Row::Token(row) = rows::read_answer(reply.row.as_ref()).unwrap() else {
+        panic!("no token")
+    };
     assert_eq!(row.role, Role::Agent);
     let token: JoinToken = reply.token.parse().unwrap();
     assert_eq!((token.id, token.secret.digest()), (row.id, row.secret_digest));
     assert_eq!(token.ca, world.authority().digest());
 
-    for (role, lifetime, field) in [
-        ("server", 60, "--role"),
-        ("king", 60, "--role"),
-        ("agent", 40 * 24 * 3600, "--lifetime"),
-    ] {
+    for (role, lifetime, field) in
+        [("server", 60, "--role"), ("king", 60, "--role"), ("agent", 40 * 24 * 3600, "--lifetime")]
+    {
         let refused = operator.client.create_token(request(role, lifetime)).await.unwrap_err();
         assert_eq!(rejection(&refused).unwrap().field, field);
     }
@@ -235,7 +236,9 @@ async fn founding_again_with_the_same_key_gives_the_same_cluster() {
 async fn pools_are_as_given_or_private_ones() {
     let folder = tempfile::tempdir().unwrap();
     let key = NodeKey::generate().unwrap();
-    for (n, wrong) in ["10.0.0.0/9", "10.0.0.0/9,", "x,24", "10.0.0.0/9,999"].into_iter().enumerate() {
+    for (n, wrong) in
+        ["10.0.0.0/9", "10.0.0.0/9,", "x,24", "10.0.0.0/9,999"].into_iter().enumerate()
+    {
         let mut wish = initial(&key);
         wish.pools = vec![wrong.to_owned()];
         let refused =

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use weft_model::{Role, Row};
+use weft_model::{OffsetSet, Role, Row};
 use weft_rpc::error::rejection;
 use weft_rpc::{rows, wire};
 use weft_state::rejection::Code;
@@ -168,9 +168,8 @@ async fn addresses_come_back_from_who_does_not_use_them() {
     };
     assert_eq!(recall.network_id, tiny.id.to_string());
     assert!(recall.count >= 1 && recall.offsets.is_empty(), "{recall:?}");
-    let unused: Vec<String> =
-        held.offsets.iter().filter(|o| *o != used).map(|o| o.0.to_string()).collect();
-    a.release(tiny.id, &unused.join(",")).await.unwrap();
+    let unused: OffsetSet = held.offsets.iter().filter(|o| *o != used).collect();
+    a.release(tiny.id, &unused.to_string()).await.unwrap();
     let (_b, lease) = tokio::time::timeout(LONG, asking).await.unwrap().unwrap();
     let (lease, _) = lease.unwrap();
     assert!(!lease.offsets.is_empty() && !lease.offsets.contains(used));

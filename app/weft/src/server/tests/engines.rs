@@ -60,10 +60,7 @@ impl Engine for Shared {
 #[tokio::test]
 async fn servers_that_decide_at_once_decide_again() {
     let mut shared = None;
-    let world = World::on(settings(), |engine| {
-        shared.insert(Shared::new(engine)).clone()
-    })
-    .await;
+    let world = World::on(settings(), |engine| shared.insert(Shared::new(engine)).clone()).await;
     let shown = weft_rpc::tls::Certificates::new(
         &world.founded.certificate,
         &world.founded.ca_certificate,
@@ -73,7 +70,8 @@ async fn servers_that_decide_at_once_decide_again() {
     let settings = Settings { ..settings() };
     let second = start(shared.unwrap(), listen, shown.unwrap(), settings).await.unwrap();
 
-    let request = |n: u32| wire::CreateNetworkRequest { name: format!("n{n}"), ..Default::default() };
+    let request =
+        |n: u32| wire::CreateNetworkRequest { name: format!("n{n}"), ..Default::default() };
     let mut clients = Vec::new();
     for address in [world.server.address, second.address] {
         let shown = weft_rpc::tls::Certificates::new(

@@ -114,10 +114,10 @@ async fn status_shows_what_nodes_reported() {
     let (generation, _) = following.snapshot().await;
     let hello = wire::Hello { version: "1.2.3".to_owned() };
     following.say(wire::report::Kind::Hello(hello)).await;
-    let faults: Vec<wire::ObjectFault> = (0..1000)
+    let faults: Vec<wire::ObjectFault> = (0..300)
         .map(|n| wire::ObjectFault {
             object: format!("link {n}"),
-            message: "é".repeat(5000),
+            message: "é".repeat(1000),
             hint: String::new(),
         })
         .collect();
@@ -126,9 +126,7 @@ async fn status_shows_what_nodes_reported() {
     let status = async |member: &mut Member, of: NodeId| {
         let reply = member.client.status(wire::StatusRequest {}).await.unwrap().into_inner();
         assert_eq!(reply.nodes.len(), 3);
-        let of = |n: &wire::NodeStatus| {
-            matches!(rows::read_answer(n.node.as_ref()).unwrap(), Row::Node(n) if n.id == of)
-        };
+        let of = |n: &wire::NodeStatus| matches!(rows::read_answer(n.node.as_ref()).unwrap(), Row::Node(n) if n.id == of);
         reply.nodes.into_iter().find(of).unwrap()
     };
     super::world::eventually(async || {
@@ -155,7 +153,8 @@ async fn networks_stay_clear_of_the_hosts_routes() {
     let mut a = world.node(Role::Agent, 2).await;
     let mut following = a.follow().await;
     following.snapshot().await;
-    let route = |prefix: &str| wire::HostRoute { prefix: prefix.to_owned(), link: "eth0".to_owned() };
+    let route =
+        |prefix: &str| wire::HostRoute { prefix: prefix.to_owned(), link: "eth0".to_owned() };
     let routes = vec![route("10.3.0.0/16"), route("nonsense")];
     following.say(wire::report::Kind::HostRoutes(wire::HostRoutes { routes })).await;
     super::world::eventually(async || {

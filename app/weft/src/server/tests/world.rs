@@ -24,8 +24,8 @@ use super::super::{Founded, Handle, Initial, Settings, founding, start};
 pub(super) const LONG: Duration = Duration::from_secs(20);
 
 /// A cluster with one server.
-pub(super) struct World<E: Engine = Embedded> {
-    pub(super) server: Handle<E>,
+pub(super) struct World {
+    pub(super) server: Handle,
     pub(super) founded: Founded,
     pub(super) key: NodeKey,
     pub(super) folder: tempfile::TempDir,
@@ -56,19 +56,19 @@ impl World {
     }
 
     pub(super) async fn with(settings: Settings) -> Self {
-        World::on(settings, |engine| engine).await
+        Self::on(settings, |engine| engine).await
     }
-}
 
-impl<E: Engine> World<E> {
     /// A cluster on an engine made of the embedded one.
-    pub(super) async fn on(settings: Settings, wrap: impl FnOnce(Embedded) -> E) -> Self {
+    pub(super) async fn on<E: Engine>(
+        settings: Settings,
+        wrap: impl FnOnce(Embedded) -> E,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let engine = Embedded::open(folder.path().join("cluster.redb")).unwrap();
         let key = NodeKey::generate().unwrap();
         let founded = founding::found(&engine, initial(&key)).await.unwrap();
-        let shown =
-            Certificates::new(&founded.certificate, &founded.ca_certificate, &key.to_pem());
+        let shown = Certificates::new(&founded.certificate, &founded.ca_certificate, &key.to_pem());
         let listen = "127.0.0.1:0".parse().unwrap();
         let server = start(wrap(engine), listen, shown.unwrap(), settings).await.unwrap();
         Self { server, founded, key, folder }
