@@ -100,7 +100,13 @@ impl Agent {
         }
         refuse_if_full(&state, network)?;
         match grant(&mut state, network, wanted) {
-            Some(granted) => insert(&mut state, network, wish, netns, &granted).map(Place::New),
+            Some(granted) => {
+                let new = insert(&mut state, network, wish, netns, &granted)?;
+                // Under the lock, so that no plan of somebody else's has the container before the
+                // driver knows its namespace.
+                self.driver.register_netns(netns);
+                Ok(Place::New(new))
+            }
             None => Ok(Place::None),
         }
     }
@@ -122,7 +128,6 @@ impl Agent {
             self.take_back(&attachment).await;
             return Err(refusal);
         }
-        self.driver.register_netns(&attachment.netns);
         match self.finish(attachment.clone(), network, wait).await {
             Ok(attached) => Ok(attached),
             Err(refusal) => {

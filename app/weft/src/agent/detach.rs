@@ -127,11 +127,10 @@ impl Agent {
         });
     }
 
+    /// Under the lock, so that a namespace that is just being attached is not forgotten.
     fn forget_idle_namespaces(&self) {
-        let live: Vec<_> = {
-            let state = self.state();
-            state.knowledge.attachments.values().map(|a| a.netns.id()).collect()
-        };
+        let state = self.state();
+        let live = state.knowledge.attachments.values().map(|a| a.netns.id()).collect();
         self.driver.keep_netns(live);
     }
 

@@ -103,7 +103,16 @@ pub(super) async fn all(
     netns: &Path,
 ) -> Result<AllAttached, Problem> {
     let requests = requests(wish, netns)?;
-    let before = if requests.len() > 1 { rows::endpoints(local).await? } else { Vec::new() };
+    let mut before = Vec::new();
+    if requests.len() > 1 {
+        let known = rows::networks(local).await?;
+        if let Some(missing) = wish.networks.iter().find(|n| known.iter().all(|k| k.name != **n)) {
+            return Err(Problem::new(format!("there is no network '{missing}'"))
+                .at("--network")
+                .hint("see `weft network ls`, or create it with `weft network create`"));
+        }
+        before = rows::endpoints(local).await?;
+    }
     let mut done = AllAttached { replies: Vec::new(), resolv_conf: String::new() };
     for request in requests {
         match one(local, request).await {

@@ -8,7 +8,7 @@ use weft_rpc::ca::{CertificateAuthority, SigningRequest, Subject};
 use weft_rpc::token::{JoinToken, Secret};
 use weft_rpc::{Identity, NodeIdentity, error, rows, wire};
 use weft_state::rejection::Code;
-use weft_state::{Command, Outcome, Rejection};
+use weft_state::{Command, Outcome, Rejection, apply};
 
 use super::failure::Failure;
 use super::{Server, now, wish};
@@ -80,6 +80,8 @@ impl Server {
             data_address,
             key_digest: request.digest().to_string(),
         };
+        // Anybody can ask: what is hopeless does not stand in the queue of the nodes.
+        self.replica.read(|state| apply(state, command.clone()).map(drop))?;
         let (outcome, _) = self.decider.decide(Some(who), command).await?;
         let Outcome::Joined(node, role) = outcome else {
             return Err(Failure::Internal("a join was decided without a node".to_owned()));

@@ -124,6 +124,7 @@ pub(crate) async fn start<E: Engine>(
         hint: "choose another address or port with --listen".to_owned(),
     })?;
     let address = listener.local_addr().map_err(Failure::internal)?;
+    tracing::info!(%address, "this host is a server");
 
     let limits = settings.limits;
     let (decider, queue) = decider::queue();
@@ -132,6 +133,9 @@ pub(crate) async fn start<E: Engine>(
     let following = tokio::spawn({
         let (server, stop) = (Arc::clone(&server), stop.clone());
         async move {
+            // A server that does not keep up with the engine must not go on answering, whatever
+            // it is that ended this.
+            let _stop = stop.clone().drop_guard();
             tokio::select! {
                 () = server.replica.follow(&engine, &server.hub) => {}
                 () = queue.run(&server.replica, &engine) => {}
@@ -192,6 +196,7 @@ impl Handle {
             // Either it ended, or it panicked and that has been reported.
             let _ = task.await;
         }
+        tracing::info!(address = %self.address, "this host serves no more");
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn create_network(
 ) -> Result<CreateNetwork, Rejection> {
     let wire::CreateNetworkRequest { name, subnets, ipv6, mtu, internal, allow_overlap, options } =
         request;
-    for option in options.keys() {
+    if let Some(option) = options.keys().min() {
         let (message, hint) = match option.as_str() {
             "encrypted" => (
                 "traffic between hosts cannot be encrypted yet".to_owned(),

@@ -18,7 +18,8 @@ use weft_rpc::tls::{self, Certificates};
 use weft_rpc::{JoinToken, rows, wire};
 use weft_state::Write;
 
-use super::super::{Founded, Handle, Initial, Settings, founding, start};
+use super::super::founding::Founded;
+use super::super::{Handle, Initial, Settings, founding, start};
 
 /// Longer than anything takes.
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -256,14 +257,17 @@ pub(super) struct Following {
 impl Following {
     /// The next update that is no heartbeat; `Err` when the stream ends.
     pub(super) async fn next(&mut self) -> Result<wire::update::Kind, Option<tonic::Status>> {
-        loop {
-            match timeout(LONG, self.updates.message()).await.expect("nothing comes") {
-                Ok(Some(wire::Update { kind: Some(wire::update::Kind::Heartbeat(_)) })) => {}
-                Ok(Some(update)) => return Ok(update.kind.unwrap()),
-                Ok(None) => return Err(None),
-                Err(status) => return Err(Some(status)),
+        let heard = async {
+            loop {
+                match self.updates.message().await {
+                    Ok(Some(wire::Update { kind: Some(wire::update::Kind::Heartbeat(_)) })) => {}
+                    Ok(Some(update)) => return Ok(update.kind.unwrap()),
+                    Ok(None) => return Err(None),
+                    Err(status) => return Err(Some(status)),
+                }
             }
-        }
+        };
+        timeout(LONG, heard).await.expect("nothing but heartbeats comes")
     }
 
     pub(super) async fn snapshot(&mut self) -> (u64, Vec<Row>) {
