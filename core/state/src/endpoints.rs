@@ -142,14 +142,19 @@ fn check_unique(
     network: &Network,
     endpoint: &Endpoint,
 ) -> Result<(), Rejection> {
-    let mut others = state.endpoints_of(network.id).filter(|other| other.id != endpoint.id);
-    let clash = others.find_map(|other| {
-        let address = other.addresses.iter().find(|a| endpoint.addresses.contains(a));
-        match address {
-            Some(address) => Some((other, address.to_string())),
-            None => (other.mac == endpoint.mac).then(|| (other, other.mac.to_string())),
+    // The MAC tells of the first address. The others are looked at only where they can be equal:
+    // on the same node, as they are at positions that it alone holds. Networks may be large.
+    let shared = |other: &Endpoint| {
+        if other.mac == endpoint.mac {
+            return Some(
+                endpoint.addresses.first().map_or(other.mac.to_string(), IpAddr::to_string),
+            );
         }
-    });
+        let mut theirs = other.addresses.iter().filter(|_| other.node == endpoint.node);
+        theirs.find(|address| endpoint.addresses.contains(address)).map(IpAddr::to_string)
+    };
+    let mut others = state.endpoints_of(network.id).filter(|other| other.id != endpoint.id);
+    let clash = others.find_map(|other| shared(other).map(|what| (other, what)));
     match clash {
         None => Ok(()),
         Some((other, what)) => Err(Rejection::busy(

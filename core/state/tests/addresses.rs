@@ -300,6 +300,14 @@ fn an_endpoint_must_fit_its_lease() {
         "10.3.0.5 is used by 'c-7' on node 'node-1'",
         "choose another address, or leave out --ip",
     );
+    let six = Endpoint { addresses: vec![ip("10.3.0.6"), ip("fd03::5")], ..good.clone() };
+    refuse(
+        six,
+        Code::Busy,
+        "--ip",
+        "fd03::5 is used by 'c-7' on node 'node-1'",
+        "choose another address, or leave out --ip",
+    );
     refuse(
         endpoint(&network, 2, 7, 100),
         Code::Denied,

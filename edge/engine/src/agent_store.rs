@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError,
-    WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, TableError, WriteTransaction,
 };
 use weft_model::Generation;
 
@@ -22,8 +22,7 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// Pages kept in memory: agents read the store once, at start.
 const CACHE: usize = 1 << 20;
-/// Row updates after which the disk is waited for all the same: until then, pages that lazy
-/// commits have replaced cannot be used again and the file grows.
+/// Row updates after which the disk is waited for all the same: the most that a kill can undo.
 const LAZY_COMMITS: u32 = 64;
 
 /// The agent's file. Calls block for as long as the disk takes.
@@ -73,7 +72,8 @@ impl AgentStore {
         let path = path.as_ref();
         let database = file::open(path, CACHE)?;
         let store = Self { database, lazy: AtomicU32::new(0) };
-        match store.meta("format")? {
+        let format = || number(&store.database.begin_read()?, "format");
+        match format().map_err(storage("be read"))? {
             None => store.write("write its format", Durability::Immediate, |txn| {
                 txn.open_table(META)?.insert("format", file::FORMAT)?;
                 Ok(())
@@ -86,19 +86,23 @@ impl AgentStore {
         Ok(store)
     }
 
-    /// Reads everything.
+    /// Reads everything, as it is at one moment.
     ///
     /// # Errors
     /// [`StoreError::Storage`].
     pub fn load(&self) -> Result<Stored, StoreError> {
-        Ok(Stored {
-            generation: Generation(self.meta("generation")?.unwrap_or(0)),
-            rows: self.pairs(ROWS)?,
-            records: self.pairs(RECORDS)?.into_iter().collect(),
-        })
+        let read = || -> Result<Stored, redb::Error> {
+            let txn = self.database.begin_read()?;
+            Ok(Stored {
+                generation: Generation(number(&txn, "generation")?.unwrap_or(0)),
+                rows: pairs(&txn, ROWS)?,
+                records: pairs(&txn, RECORDS)?.into_iter().collect(),
+            })
+        };
+        read().map_err(storage("be read"))
     }
 
-    /// Puts `rows` in place of all rows. Does not wait for the disk.
+    /// Puts `rows` in place of all rows. Does not wait for the disk: a kill may undo it, whole.
     ///
     /// # Errors
     /// [`StoreError::Storage`], and then nothing changed.
@@ -118,7 +122,8 @@ impl AgentStore {
         })
     }
 
-    /// Writes (`Some`) and deletes (`None`) single rows. Does not wait for the disk.
+    /// Writes (`Some`) and deletes (`None`) single rows. Does not wait for the disk: a kill may
+    /// undo the newest of these, each whole, in order.
     ///
     /// # Errors
     /// [`StoreError::Storage`], and then nothing changed.
@@ -150,6 +155,14 @@ impl AgentStore {
             txn.open_table(RECORDS)?.insert(key, bytes)?;
             Ok(())
         })
+    }
+
+    /// Waits until the disk has everything.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`].
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.write("write to the disk", Durability::Immediate, |_| Ok(()))
     }
 
     /// Deletes a record, if it is there, as durably as [`Self::put_record`] writes one.
@@ -188,35 +201,34 @@ impl AgentStore {
         }
         Ok(())
     }
+}
 
-    fn meta(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        let read = || -> Result<Option<u64>, redb::Error> {
-            match self.database.begin_read()?.open_table(META) {
-                Ok(table) => Ok(table.get(key)?.map(|v| v.value())),
-                Err(TableError::TableDoesNotExist(_)) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        };
-        read().map_err(storage("be read"))
+/// What an empty store has no table for is not there.
+fn open<K: redb::Key + 'static, V: redb::Value + 'static>(
+    txn: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, redb::Error> {
+    match txn.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
 
-    fn pairs(
-        &self,
-        table: TableDefinition<'_, &str, &[u8]>,
-    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
-            let table = match self.database.begin_read()?.open_table(table) {
-                Ok(table) => table,
-                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                Err(error) => return Err(error.into()),
-            };
-            let mut pairs = Vec::new();
-            for pair in table.iter()? {
-                let (key, value) = pair?;
-                pairs.push((key.value().to_owned(), value.value().to_vec()));
-            }
-            Ok(pairs)
-        };
-        read().map_err(storage("be read"))
+fn number(txn: &ReadTransaction, key: &str) -> Result<Option<u64>, redb::Error> {
+    let Some(table) = open(txn, META)? else { return Ok(None) };
+    Ok(table.get(key)?.map(|number| number.value()))
+}
+
+fn pairs(
+    txn: &ReadTransaction,
+    table: TableDefinition<'static, &'static str, &'static [u8]>,
+) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+    let Some(table) = open(txn, table)? else { return Ok(Vec::new()) };
+    let mut pairs = Vec::new();
+    for pair in table.iter()? {
+        let (key, value) = pair?;
+        pairs.push((key.value().to_owned(), value.value().to_vec()));
     }
+    Ok(pairs)
 }

@@ -248,7 +248,7 @@ pub async fn watches_have_no_gaps<B: Backend>() {
         }));
     }
     let mut watchers = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..40 {
         let snapshot = engine.snapshot().await.unwrap();
         let mut watch = engine.watch(snapshot.revision);
         watchers.push(tokio::spawn(async move {
@@ -263,7 +263,7 @@ pub async fn watches_have_no_gaps<B: Backend>() {
                 }
             }
         }));
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let mut acknowledged = BTreeSet::new();
     for writer in writers {

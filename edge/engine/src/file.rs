@@ -1,6 +1,7 @@
 //! Opening a redb file: who may read it, who holds it, and whether it can be trusted.
 
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -55,22 +56,41 @@ pub(crate) const FORMAT: u64 = 1;
 /// outside may panic later, and a commit on top of it would spread the damage.
 pub(crate) fn open(path: &Path, cache: usize) -> Result<Database, FileError> {
     let io = |cause| FileError::Io { path: path.to_owned(), cause };
-    let fresh = !path.try_exists().map_err(io)?;
-    if fresh {
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+    if !path.try_exists().map_err(io)? {
+        create(path)?;
     }
-    let database = redb::Builder::new()
+    redb::Builder::new()
         .set_cache_size(cache)
         .set_check_integrity_on_open(true)
         .create(path)
-        .map_err(|error| explain(path, error))?;
-    if fresh {
-        // The file's name is an entry of its directory, which has to reach the disk as well.
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-        let directory = File::open(parent.unwrap_or(Path::new("."))).map_err(io)?;
-        directory.sync_all().map_err(io)?;
+        .map_err(|error| explain(path, error))
+}
+
+/// Makes an empty file appear whole under its name: whoever dies while making one must not leave
+/// behind what the next start would take for a damaged file.
+fn create(path: &Path) -> Result<(), FileError> {
+    let io = |cause| FileError::Io { path: path.to_owned(), cause };
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let draft = Path::new(&draft);
+    match std::fs::remove_file(draft) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
     }
-    Ok(database)
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(draft).map_err(io)?;
+    drop(redb::Builder::new().create(draft).map_err(|error| explain(path, error))?);
+    file.sync_all().map_err(io)?;
+    // A link, because renaming would replace the file of a process that was faster.
+    match std::fs::hard_link(draft, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(io(error)),
+        _ => {}
+    }
+    std::fs::remove_file(draft).map_err(io)?;
+    // The file's name is an entry of its directory, which has to reach the disk as well.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let directory = File::open(parent.unwrap_or(Path::new("."))).map_err(io)?;
+    directory.sync_all().map_err(io)
 }
 
 fn explain(path: &Path, error: DatabaseError) -> FileError {
@@ -84,7 +104,7 @@ fn explain(path: &Path, error: DatabaseError) -> FileError {
         }
         // redb says InvalidData where a file does not begin as one of its own.
         DatabaseError::Storage(StorageError::Io(source))
-            if source.kind() == std::io::ErrorKind::InvalidData =>
+            if source.kind() == ErrorKind::InvalidData =>
         {
             FileError::Damaged { path, detail: source.to_string() }
         }

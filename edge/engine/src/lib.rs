@@ -1,7 +1,7 @@
 //! The state engine: transactions, snapshots and watches over durable rows.
 //!
 //! The contract is [`Engine`]; [`embedded`] keeps it in one file for one server. Whatever a
-//! backend is made of, it must pass [`conformance`].
+//! backend is made of, it must pass [`mod@conformance`].
 
 pub mod agent_store;
 pub mod conformance;

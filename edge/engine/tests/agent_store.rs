@@ -1,5 +1,7 @@
 //! The agent's store.
 
+#![allow(clippy::unwrap_used)]
+
 use tempfile::TempDir;
 use weft_engine::{AgentStore, Stored};
 use weft_model::Generation;
@@ -76,4 +78,29 @@ fn a_second_opening_and_a_damaged_file_are_told_apart() {
     let text = AgentStore::open(&path).unwrap_err().to_string();
     assert!(text.contains("is damaged or not a store of weft"), "{text}");
     assert_eq!(std::fs::read(&path).unwrap(), b"nonsense");
+}
+
+#[test]
+fn a_store_that_was_closed_has_kept_its_rows() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("agent.redb");
+    for generation in 1..4 {
+        let store = AgentStore::open(&path).unwrap();
+        assert_eq!(store.load().unwrap().generation, Generation(generation - 1));
+        store.replace_rows(Generation(generation), rows(&[("a", "b")])).unwrap();
+        if generation == 2 {
+            store.flush().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_dying_process_left_while_making_a_file_is_no_hindrance() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("agent.redb");
+    std::fs::write(directory.path().join("agent.redb.new"), b"half a file").unwrap();
+    drop(AgentStore::open(&path).unwrap());
+    let left: Vec<_> =
+        directory.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["agent.redb"]);
 }

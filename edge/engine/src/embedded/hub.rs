@@ -19,7 +19,6 @@ struct Inner {
     /// The newest revision that was handed out.
     published: u64,
     watchers: Vec<Watcher>,
-    closed: bool,
 }
 
 #[derive(Debug)]
@@ -40,7 +39,7 @@ pub(super) struct Subscription {
 
 impl Hub {
     pub(super) fn new(published: u64, queue: usize) -> Self {
-        let inner = Inner { published, watchers: Vec::new(), closed: false };
+        let inner = Inner { published, watchers: Vec::new() };
         Self { queue: queue.max(1), inner: Mutex::new(inner) }
     }
 
@@ -48,9 +47,7 @@ impl Hub {
         let (sender, queue) = mpsc::channel(self.queue);
         let behind = Arc::new(AtomicBool::new(false));
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if !inner.closed {
-            inner.watchers.push(Watcher { queue: sender, behind: behind.clone() });
-        }
+        inner.watchers.push(Watcher { queue: sender, behind: behind.clone() });
         Subscription { since: inner.published, queue, behind }
     }
 
@@ -70,12 +67,5 @@ impl Hub {
                 Err(mpsc::error::TrySendError::Closed(_)) => false,
             });
         }
-    }
-
-    /// Ends all watches.
-    pub(super) fn close(&self) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.closed = true;
-        inner.watchers.clear();
     }
 }

@@ -44,7 +44,8 @@ impl Default for Options {
 /// How many transactions may wait for the writer before `transact` itself waits.
 const WAITING: usize = 1024;
 
-/// The state engine in one file. Dropping it finishes what was begun and lets go of the file.
+/// The state engine in one file. Dropping it finishes what was begun, lets go of the file and ends
+/// all watches; it may block for the time of one commit.
 #[derive(Debug)]
 pub struct Embedded {
     file: Arc<SharedFile>,
@@ -141,7 +142,6 @@ impl Drop for Embedded {
         {
             tracing::error!("the state engine's writer had died");
         }
-        self.hub.close();
         self.file.close();
     }
 }
