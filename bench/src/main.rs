@@ -13,11 +13,14 @@ use std::process::ExitCode;
 
 use report::Report;
 
+/// Takes one group of measures.
+type Measuring = fn(&mut Report) -> anyhow::Result<()>;
+
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     let mut report = Report::default();
-    let measures: [(&str, fn(&mut Report) -> anyhow::Result<()>); 4] = [
+    let measures: [(&str, Measuring); 4] = [
         ("plan", plan::measure),
         ("rows", rows::measure),
         ("attach", attach::measure),

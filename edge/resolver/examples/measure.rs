@@ -1,6 +1,9 @@
-//! What handing over tables and answering costs: `measure STATE`. Prints medians.
+//! What handing over tables and answering costs.
+//!
+//! `measure STATE` hands tables to the resolver of that state directory and prints medians;
+//! `measure ask SERVER FROM…` asks it for three seconds, from all these addresses at once.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +25,7 @@ fn table(records: u32) -> NameTable {
     };
     let asker = Asker {
         bridge: "wb-570001".to_owned(),
-        addresses: vec![[10, 0, 0, 2].into()],
+        addresses: (2..34).map(|host| [10, 0, 0, host].into()).collect(),
         networks: vec!["web".to_owned()],
         forward: true,
     };
@@ -45,7 +48,49 @@ fn median(times: u32, mut work: impl FnMut()) -> Duration {
     all[all.len() / 2]
 }
 
+/// Keeps eight queries per source under way; returns how many were answered.
+fn ask(server: &str, from: &str, end: Instant) -> std::io::Result<u64> {
+    let socket = UdpSocket::bind((from, 0))?;
+    socket.connect((server, 53))?;
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    let mut query = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    query.extend_from_slice(b"\x0bcontainer-7\x03web\x00\x00\x01\x00\x01");
+    let mut buffer = [0; 512];
+    let (mut answered, mut under_way) = (0, 0);
+    while Instant::now() < end {
+        while under_way < 8 {
+            socket.send(&query)?;
+            under_way += 1;
+        }
+        match socket.recv(&mut buffer) {
+            Ok(_) => {
+                answered += 1;
+                under_way -= 1;
+            }
+            Err(_) => under_way = 0,
+        }
+    }
+    Ok(answered)
+}
+
+fn ask_all(server: &str, from: &[String]) {
+    let start = Instant::now();
+    let end = start + Duration::from_secs(3);
+    let total: u64 = std::thread::scope(|scope| {
+        let askers: Vec<_> =
+            from.iter().map(|from| scope.spawn(move || ask(server, from, end))).collect();
+        askers.into_iter().filter_map(|asker| asker.join().ok()?.ok()).sum()
+    });
+    println!("{:.0} answers a second", total as f64 / start.elapsed().as_secs_f64());
+}
+
 fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, server, from @ ..] = words.as_slice()
+        && mode == "ask"
+    {
+        return ask_all(server, from);
+    }
     let state = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "measure".to_owned()));
     for records in [10, 5_000, 100_000] {
         let mut old = table(records);

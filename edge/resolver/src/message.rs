@@ -77,6 +77,7 @@ impl Request {
             return Err(Odd::NotImplemented(bare(header, Code::NotImplemented)));
         }
         let malformed = || Odd::Malformed(bare(header, Code::Malformed));
+        // Before anything is read: whoever reads questions first makes room for as many as are said.
         if header[4..6] != [0, 1] {
             return Err(malformed());
         }

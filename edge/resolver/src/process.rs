@@ -229,6 +229,15 @@ async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
     }
 }
 
+/// Gives the memory that reading a table took back to the system.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the function takes no pointer and keeps every allocation that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Takes up what is new on disk, beside the answering of queries; returns the generation.
 async fn reload(service: &Arc<Service>, reader: &Arc<Mutex<Reader>>) -> Result<u64, StoreError> {
     let (service, reader) = (Arc::clone(service), Arc::clone(reader));
@@ -238,6 +247,7 @@ async fn reload(service: &Arc<Service>, reader: &Arc<Mutex<Reader>>) -> Result<u
             News::Table(new) => {
                 let old = service.change_names(|names| std::mem::replace(names, *new));
                 drop(old);
+                give_back();
             }
             News::Patches(patches) => service.change_names(|names| {
                 patches.into_iter().try_for_each(|patch| names.apply(patch))

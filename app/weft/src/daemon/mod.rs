@@ -59,7 +59,7 @@ struct Running {
 /// # Errors
 /// When the socket, the state directory or the identity cannot be used.
 pub(crate) fn run(config: DaemonConfig) -> anyhow::Result<()> {
-    init_log(&config)?;
+    init_log(&config.log, config.log_json)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -70,11 +70,11 @@ pub(crate) fn run(config: DaemonConfig) -> anyhow::Result<()> {
     result
 }
 
-fn init_log(config: &DaemonConfig) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
-        .with_context(|| format!("'{}' is not a log filter, as --log takes one", config.log))?;
+fn init_log(filter: &str, json: bool) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("'{filter}' is not a log filter, as --log takes one"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if config.log_json {
+    if json {
         log.json().init();
     } else {
         log.init();
@@ -87,11 +87,8 @@ fn init_log(config: &DaemonConfig) -> anyhow::Result<()> {
 /// # Errors
 /// When its sockets or its directory cannot be used.
 pub(crate) fn resolver(run_dir: &Path, resolv_conf: &Path) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    Ok(runtime.block_on(weft_resolver::run(resolver_config(run_dir, resolv_conf)))?)
+    init_log("info", false)?;
+    Ok(weft_resolver::serve(resolver_config(run_dir, resolv_conf))?)
 }
 
 async fn serve(config: DaemonConfig) -> anyhow::Result<()> {

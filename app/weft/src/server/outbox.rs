@@ -12,6 +12,9 @@ use weft_model::{ClusterState, Generation, NodeId, RowKey};
 use weft_rpc::{error, rows, wire};
 use weft_state::{Write, needed_by};
 
+/// How many recalls wait for a slow node; who asks for addresses asks again.
+const MAX_RECALLS: usize = 64;
+
 /// One connection's outbox.
 pub(super) struct Outbox {
     node: NodeId,
@@ -83,7 +86,12 @@ impl Outbox {
     /// Asks the node for addresses.
     pub(super) fn recall(&self, recall: wire::Recall) {
         let mut waiting = self.lock();
-        if !waiting.recalls.contains(&recall) {
+        let same = |r: &&mut wire::Recall| {
+            r.network_id == recall.network_id && r.offsets == recall.offsets
+        };
+        if let Some(earlier) = waiting.recalls.iter_mut().find(same) {
+            earlier.count = earlier.count.max(recall.count);
+        } else if waiting.recalls.len() < MAX_RECALLS {
             waiting.recalls.push(recall);
         }
         drop(waiting);
@@ -218,6 +226,30 @@ mod tests {
         outbox.push(Generation(1000), vec![lease(1, 1), lease(2, 1), lease(3, 1)]);
         let Next::Fail(status) = next(&outbox) else { panic!("not told") };
         assert_eq!(error::told(&status).code, error::word::RELIST);
+    }
+
+    #[test]
+    fn recalls_do_not_pile_up() {
+        let outbox = Outbox::new(NodeId(1), 10);
+        sent(&outbox);
+        let recall = |network: u32, count| wire::Recall {
+            network_id: network.to_string(),
+            offsets: String::new(),
+            count,
+        };
+        for count in 1..1000 {
+            outbox.recall(recall(1, count));
+        }
+        assert!(matches!(sent(&outbox), wire::update::Kind::Recall(r) if r.count == 999));
+        assert!(matches!(next(&outbox), Next::Wait));
+        for network in 0..1000 {
+            outbox.recall(recall(network, 1));
+        }
+        let mut heard = 0;
+        while matches!(next(&outbox), Next::Send(_)) {
+            heard += 1;
+        }
+        assert_eq!(heard, MAX_RECALLS);
     }
 
     #[test]

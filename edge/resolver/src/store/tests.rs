@@ -74,6 +74,10 @@ impl Both {
         assert_eq!(index.unwrap(), NameIndex::new(table), "a resolver that starts now");
     }
 
+    fn log(&self) -> String {
+        self.files().into_iter().find(|name| name.ends_with(".log")).unwrap()
+    }
+
     fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.directory.path()).unwrap();
         let mut names: Vec<String> =
@@ -95,8 +99,7 @@ fn whole_at_first_then_what_differs() {
     both.writer.write(&table(4, 50..102)).unwrap();
     both.writer.write(&table(5, 50..103)).unwrap();
     assert_eq!(both.news().unwrap(), "2 patches");
-    let log = both.files().pop().unwrap();
-    let size = std::fs::metadata(both.directory.path().join(&log)).unwrap().len();
+    let size = std::fs::metadata(both.directory.path().join(both.log())).unwrap().len();
     assert!(size < 5_000, "{size} octets for 55 changes");
 }
 
@@ -124,7 +127,7 @@ fn a_line_counts_when_its_end_is_written() {
     let mut both = Both::new();
     both.write(&table(1, 0..10), "table");
     both.write(&table(2, 0..11), "1 patches");
-    let path = both.directory.path().join(both.files().pop().unwrap());
+    let path = both.directory.path().join(both.log());
     let patch = Patch::between(&table(2, 0..11), &table(3, 0..12));
     let line = serde_json::to_vec(&patch).unwrap();
     let mut log = OpenOptions::new().append(true).open(&path).unwrap();
@@ -155,12 +158,12 @@ fn damage_is_named_and_a_new_table_mends_it() {
     }
     both.writer.forget();
     both.write(&table(2, 0..10), "table");
-    let path = both.directory.path().join(both.files().pop().unwrap());
+    let path = both.directory.path().join(both.log());
     std::fs::write(&path, "nonsense\n").unwrap();
     assert!(matches!(both.news().unwrap_err(), StoreError::Damaged { .. }));
     both.writer.forget();
     both.write(&table(3, 0..10), "table");
-    let path = both.directory.path().join(both.files().pop().unwrap());
+    let path = both.directory.path().join(both.log());
     let misfit = Patch::between(&table(1, 0..50), &table(2, 0..49));
     std::fs::write(&path, serde_json::to_string(&misfit).unwrap() + "\n").unwrap();
     assert!(matches!(both.news().unwrap_err(), StoreError::Misfit(_)));
