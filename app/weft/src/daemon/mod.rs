@@ -13,6 +13,7 @@ mod metrics;
 mod renew;
 mod status;
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -73,7 +74,10 @@ pub(crate) fn run(config: DaemonConfig) -> anyhow::Result<()> {
 fn init_log(filter: &str, json: bool) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("'{filter}' is not a log filter, as --log takes one"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     if json {
         log.json().init();
     } else {
