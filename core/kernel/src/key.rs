@@ -40,7 +40,9 @@ pub struct TableName {
     pub name: String,
 }
 
-/// The families of nftables that Weft uses (`nft(8)`, address families).
+/// The families of nftables that Weft uses (`nft(8)`, address families), and the two interfaces
+/// of legacy iptables, whose tables are others than those of nftables even where their names are
+/// the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NftFamily {
     /// IPv4 and IPv6.
@@ -51,16 +53,22 @@ pub enum NftFamily {
     Ip6,
     /// One device's ingress or egress.
     Netdev,
+    /// IPv4 in legacy iptables (`iptables-legacy(8)`): never tables of ours.
+    Iptables,
+    /// IPv6 in legacy iptables (`ip6tables-legacy(8)`): never tables of ours.
+    Ip6tables,
 }
 
 impl NftFamily {
-    /// As `nft` writes it.
+    /// As `nft` writes it; of legacy iptables, the name of the program.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Inet => "inet",
             Self::Ip => "ip",
             Self::Ip6 => "ip6",
             Self::Netdev => "netdev",
+            Self::Iptables => "iptables",
+            Self::Ip6tables => "ip6tables",
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The fake kernel behaves like Linux where steps can go wrong.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use weft_kernel::fake::Times;
 use weft_kernel::key::NftFamily;
 use weft_kernel::nft::{Chain, Equal, Field, Match, Rule, Set, Statement};
 use weft_kernel::object::{Link, LinkKind, Port, Route};
 use weft_kernel::{
-    FakeKernel, FaultKind, FdbTable, Key, KernelState, Netns, NetnsId, Object, Scope, Step,
+    FakeKernel, FaultKind, FdbTable, KernelState, Key, Netns, NetnsId, Object, Scope, Step,
     TableName,
 };
 
@@ -241,7 +243,12 @@ fn a_devices_chain_stays_or_goes_with_it() {
         put(&mut kernel, chain.clone(), empty.clone()).unwrap();
         delete(&mut kernel, host("we-1")).unwrap();
         assert_eq!(kernel.observe().get(&chain).is_some(), stays);
-        refused(&mut kernel, Key::DeviceChain(device.clone(), "we-9".into(), "in".into()), empty, 19);
+        refused(
+            &mut kernel,
+            Key::DeviceChain(device.clone(), "we-9".into(), "in".into()),
+            empty,
+            19,
+        );
     }
 }
 

@@ -9,9 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// In a network 10.3.0.0/24 + fd00:3::/64, offset 5 is 10.3.0.5 and fd00:3::5. Granting offsets
 /// instead of addresses makes IPv4 and IPv6 one path.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(pub u64);
 

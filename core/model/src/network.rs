@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Mac, Name, NetworkId, Offset};
 
 /// A VXLAN network identifier (RFC 7348 section 4): 24 bits, unique in the cluster.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Vni(u32);
 
@@ -168,7 +166,10 @@ mod tests {
         let web = network(&["10.3.0.0/24", "fd00:3::/64"]);
         let five: Vec<IpAddr> = vec!["10.3.0.5".parse().unwrap(), "fd00:3::5".parse().unwrap()];
         assert_eq!(web.addresses(Offset(5)), five);
-        assert_eq!(five.iter().map(|a| web.offset_of(*a)).collect::<Vec<_>>(), [Some(Offset(5)); 2]);
+        assert_eq!(
+            five.iter().map(|a| web.offset_of(*a)).collect::<Vec<_>>(),
+            [Some(Offset(5)); 2]
+        );
         assert_eq!(web.addresses(Offset(256)), ["fd00:3::100".parse::<IpAddr>().unwrap()]);
         assert_eq!(web.last_offset(), Offset(254));
         assert_eq!(network(&["fd00:3::/64"]).last_offset(), Offset(u64::MAX));
@@ -180,6 +181,8 @@ mod tests {
         let web = network(&["10.3.0.0/24"]);
         assert!(web.overlap(&["10.0.0.0/8".parse().unwrap()]).is_some());
         assert!(web.overlap(&["10.3.0.128/25".parse().unwrap()]).is_some());
-        assert!(web.overlap(&["10.4.0.0/24".parse().unwrap(), "fd00::/8".parse().unwrap()]).is_none());
+        assert!(
+            web.overlap(&["10.4.0.0/24".parse().unwrap(), "fd00::/8".parse().unwrap()]).is_none()
+        );
     }
 }

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Name, NodeId};
 
 /// What a node may do in the cluster. Its certificate says so, and nothing else does.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Runs containers and writes its own rows.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use weft_kernel::object::{Link, LinkKind};
 use weft_kernel::state::Objects;
-use weft_kernel::{Key, KernelState, Netns, Object, Section, Step, TableName};
+use weft_kernel::{KernelState, Key, Netns, Object, Section, Step, TableName};
 
 use crate::effects::Effects;
 use crate::order::{Planned, Turn, delete_rank, put_rank};
@@ -34,10 +34,9 @@ pub(crate) fn diff_in(
 ) -> Vec<Planned> {
     let found: Vec<Change<'_>> =
         sections.iter().flat_map(|section| changes_in(want, have, section)).collect();
-    let mut room: Vec<Key> = in_the_way(want, have, &found);
-    room.retain(|key| !stuck(key));
-    let disturbed: Vec<_> =
-        found.iter().filter(|change| !stuck(change.key)).filter_map(disturbs).collect();
+    let free: Vec<Change<'_>> = found.iter().filter(|change| !stuck(change.key)).copied().collect();
+    let room = in_the_way(want, have, &free);
+    let disturbed: Vec<_> = free.iter().filter_map(disturbs).collect();
     if room.is_empty() && disturbed.is_empty() {
         return arrange(Vec::new(), found);
     }
@@ -173,7 +172,8 @@ fn orphan(
     change: &Change<'_>,
     wanted: &BTreeSet<Place>,
 ) -> Option<Key> {
-    let (Key::Link(ns, name), Some(Object::Link(link)), None) = (change.key, change.want, change.have)
+    let (Key::Link(ns, name), Some(Object::Link(link)), None) =
+        (change.key, change.want, change.have)
     else {
         return None;
     };
@@ -219,10 +219,9 @@ fn arrange(first: Vec<Planned>, found: Vec<Change<'_>>) -> Vec<Planned> {
         turn: Turn::Put(rank),
         step: Step::Put(key.clone(), object.clone()),
     });
-    let deletes = deletes.into_iter().map(|(rank, key)| Planned {
-        turn: Turn::Delete(rank),
-        step: Step::Delete(key.clone()),
-    });
+    let deletes = deletes
+        .into_iter()
+        .map(|(rank, key)| Planned { turn: Turn::Delete(rank), step: Step::Delete(key.clone()) });
     first.into_iter().chain(puts).chain(deletes).collect()
 }
 

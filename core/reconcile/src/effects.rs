@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weft_kernel::object::{Link, LinkKind};
 use weft_kernel::state::Objects;
-use weft_kernel::{FdbTable, Key, KernelState, Netns, NetnsId, Object, Section};
+use weft_kernel::{FdbTable, KernelState, Key, Netns, NetnsId, Object, Section};
 
 use crate::places::{host_links, owner_of, sysctl_link};
 
@@ -36,8 +36,13 @@ impl Effects<'_> {
         if let LinkKind::Veth { peer_netns, peer } = &link.kind {
             let key = Key::Link(*peer_netns, peer.clone());
             if self.state.get(&key).is_none() {
-                let fresh =
-                    Link { kind: LinkKind::VethPeer, mac: [0; 6], mtu: 0, alias: String::new(), port: None };
+                let fresh = Link {
+                    kind: LinkKind::VethPeer,
+                    mac: [0; 6],
+                    mtu: 0,
+                    alias: String::new(),
+                    port: None,
+                };
                 self.state.insert(key, Object::Link(fresh));
             }
         }
@@ -49,9 +54,10 @@ impl Effects<'_> {
             return;
         }
         if old.mac != new.mac {
-            self.drop_from(&Section::of_device(name), |key| {
-                matches!(key, Key::Neighbour(link, _) if link == name)
-            });
+            self.drop_from(
+                &Section::of_device(name),
+                |key| matches!(key, Key::Neighbour(link, _) if link == name),
+            );
         }
         if bridge_of(old) != bridge_of(new) {
             self.leave_bridge(name);
@@ -59,9 +65,10 @@ impl Effects<'_> {
     }
 
     fn leave_bridge(&mut self, name: &str) {
-        self.drop_from(&Section::of_device(name), |key| {
-            matches!(key, Key::Fdb(link, FdbTable::Bridge, _) if link == name)
-        });
+        self.drop_from(
+            &Section::of_device(name),
+            |key| matches!(key, Key::Fdb(link, FdbTable::Bridge, _) if link == name),
+        );
     }
 
     /// `key` was deleted.
@@ -69,15 +76,18 @@ impl Effects<'_> {
         let gone = self.state.remove(key);
         match (key, gone) {
             (Key::Link(ns, name), Some(Object::Link(link))) => self.link_goes(*ns, name, &link),
-            (Key::Up(ns, name), Some(_)) => self.drop_from(&section_of(*ns, name), |key| match key {
-                Key::Route(n, _, link) => n == ns && link == name,
-                Key::Address(n, link, net) => n == ns && link == name && net.addr().is_ipv6(),
-                Key::Neighbour(link, _) => *ns == Netns::Host && link == name,
-                _ => false,
-            }),
-            (Key::Set(table, set), Some(_)) => self.drop_from(&Section::Host, |key| {
-                matches!(key, Key::Element(t, s, _) if t == table && s == set)
-            }),
+            (Key::Up(ns, name), Some(_)) => {
+                self.drop_from(&section_of(*ns, name), |key| match key {
+                    Key::Route(n, _, link) => n == ns && link == name,
+                    Key::Address(n, link, net) => n == ns && link == name && net.addr().is_ipv6(),
+                    Key::Neighbour(link, _) => *ns == Netns::Host && link == name,
+                    _ => false,
+                })
+            }
+            (Key::Set(table, set), Some(_)) => self.drop_from(
+                &Section::Host,
+                |key| matches!(key, Key::Element(t, s, _) if t == table && s == set),
+            ),
             (Key::Table(table), Some(_)) => self.drop_everywhere(|key| {
                 matches!(key, Key::Set(t, _) | Key::Element(t, ..) | Key::Chain(t, _)
                     | Key::DeviceChain(t, ..) if t == table)

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use weft_kernel::{
-    Fault, FaultKind, Key, KernelState, NetnsId, Object, Scope, Section, Step,
-};
+use weft_kernel::{Fault, FaultKind, KernelState, Key, NetnsId, Object, Scope, Section, Step};
 
 use crate::backoff::Troubles;
 use crate::diff::diff_in;
@@ -75,8 +73,8 @@ struct Plan {
     generation: u64,
 }
 
-/// See the [module](self). Nothing is touched before there is a plan and everything has been seen
-/// once.
+/// Holds what is wanted and what was seen, and says what to do now. Nothing is touched before there
+/// is a plan and everything has been seen once.
 #[derive(Debug)]
 pub struct Machine {
     config: Config,
@@ -101,6 +99,8 @@ pub struct Machine {
     held: BTreeMap<Section, usize>,
     damages: Damages,
     applied: Option<u64>,
+    /// The present plan has been worked through.
+    settled: bool,
 }
 
 impl Machine {
@@ -123,6 +123,7 @@ impl Machine {
             held: BTreeMap::new(),
             damages: Damages::default(),
             applied: None,
+            settled: false,
         }
     }
 
@@ -144,6 +145,7 @@ impl Machine {
         if self.plan.as_ref().is_some_and(|plan| plan.generation > generation) {
             return false;
         }
+        self.settled = false;
         let old = self.plan.replace(Plan { want, generation }).map(|plan| plan.want);
         let (old, Some(Plan { want, .. })) = (old.unwrap_or_default(), &self.plan) else {
             return true;
@@ -328,6 +330,7 @@ impl Machine {
                 return Do::Apply(batch);
             }
             self.applied = Some(generation);
+            self.settled = true;
         }
         if let Some(scope) = self.watch.due(now) {
             return self.observe(scope, now);
@@ -391,7 +394,8 @@ impl Machine {
         }
         let open: BTreeSet<&Key> = found.iter().map(|planned| planned.step.key()).collect();
         let solved = self.troubles.iter().map(|(key, _)| key);
-        let solved = solved.filter(|key| !open.contains(key) && self.working.contains(&key.section()));
+        let solved =
+            solved.filter(|key| !open.contains(key) && self.working.contains(&key.section()));
         let solved: Vec<Key> = solved.cloned().collect();
         for key in solved {
             self.relieve(&key);
@@ -435,6 +439,13 @@ impl Machine {
         self.dirty.extend(self.held.keys().cloned());
     }
 
+    /// Whether the present plan has been worked through: every object of it is in the kernel, except
+    /// the faulty ones and those held back by them. Unlike the applied generation, this also tells
+    /// of a plan that came with the generation of the one before.
+    pub const fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// How far the kernel is, and what is wrong.
     pub fn status(&self) -> Status {
         let (repairs, repaired) = self.damages.repairs();
@@ -447,6 +458,7 @@ impl Machine {
         Status {
             generation_wanted: self.plan.as_ref().map(|plan| plan.generation),
             generation_applied: self.applied,
+            settled: self.settled,
             faults: faults.collect(),
             held: self.held.values().sum(),
             gone: self.gone.iter().copied().collect(),

@@ -4,7 +4,7 @@
 use ipnet::IpNet;
 use weft_kernel::nft::{Chain, Match, Statement};
 use weft_kernel::object::{Link, LinkKind, Route};
-use weft_kernel::{Key, KernelState, Netns, Object, TableName};
+use weft_kernel::{KernelState, Key, Netns, Object, TableName};
 
 use crate::order::switches_forwarding;
 use crate::places::{FIRST_IP, host_sysctls, owner_of, sysctl_link};
@@ -21,7 +21,9 @@ pub(crate) fn needs(want: &KernelState, key: &Key, object: &Object) -> Vec<Key> 
         (Key::Chain(table, _) | Key::DeviceChain(table, ..), Object::Chain(chain)) => {
             chain_needs(table, chain, &mut needs);
         }
-        (Key::Link(ns, name), Object::Link(link)) => needs.extend(link_needs(want, *ns, name, link)),
+        (Key::Link(ns, name), Object::Link(link)) => {
+            needs.extend(link_needs(want, *ns, name, link))
+        }
         (Key::Route(ns, _, link), Object::Route(route)) => {
             needs.push(Key::Up(*ns, link.clone()));
             needs.extend(addresses_for(want, *ns, link, route));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weft_kernel::state::Objects;
-use weft_kernel::{FdbTable, Key, KernelState, Object, Scope, Section, TableName};
+use weft_kernel::{FdbTable, KernelState, Key, Object, Scope, Section, TableName};
 
 use crate::diff::{Change, join};
 use crate::places::{FIRST_IP, LAST_IP};
@@ -28,7 +28,11 @@ pub(crate) struct News {
 
 /// Makes what was seen what is known, and says what is new. A section that is as wanted shares
 /// the wanted one's memory.
-pub(crate) fn learn(have: &mut KernelState, observed: Observed, want: Option<&KernelState>) -> Vec<News> {
+pub(crate) fn learn(
+    have: &mut KernelState,
+    observed: Observed,
+    want: Option<&KernelState>,
+) -> Vec<News> {
     let Observed { scope, state } = observed;
     let sections: BTreeSet<Section> = match &scope {
         Scope::All | Scope::Cheap => {
@@ -72,7 +76,9 @@ fn take_whole(
     let shares = |wanted| have.section(&section).is_some_and(|known| Arc::ptr_eq(known, wanted));
     match (wanted, seen) {
         (Some(wanted), _) if !is_new && shares(wanted) => {}
-        (Some(wanted), Some(seen)) if wanted == seen => have.set_section(section, Arc::clone(wanted)),
+        (Some(wanted), Some(seen)) if wanted == seen => {
+            have.set_section(section, Arc::clone(wanted))
+        }
         (_, seen) if is_new => have.set_section(section, seen.cloned().unwrap_or_default()),
         _ => {}
     }
@@ -106,7 +112,8 @@ fn within<'a>(
                 Key::Fdb(link.clone(), FdbTable::Device, [0; 6])
                     ..=Key::Fdb(link.clone(), FdbTable::Bridge, [0xff; 6]),
             );
-            let flood = objects.range(Key::Flood(link.clone(), FIRST_IP)..=Key::Flood(link, LAST_IP));
+            let flood =
+                objects.range(Key::Flood(link.clone(), FIRST_IP)..=Key::Flood(link, LAST_IP));
             let rows = neighbours.chain(fdb).chain(flood);
             Box::new(rows.filter(move |(key, _)| scope.contains(key)))
         }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use weft_kernel::object::{Link, LinkKind};
-use weft_kernel::{Key, KernelState, Netns, Object};
+use weft_kernel::{KernelState, Key, Netns, Object};
 
 /// Such a place.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +42,9 @@ fn place_of_kind(kind: &LinkKind) -> Option<Place> {
 pub(crate) fn owner_of(state: &KernelState, netns: Netns, peer: &str) -> Option<Key> {
     let wanted = Place::PeerName(netns, peer.to_owned());
     let mut links = host_links(state);
-    links.find(|(_, link)| place_of_kind(&link.kind).as_ref() == Some(&wanted)).map(|(k, _)| k.clone())
+    links
+        .find(|(_, link)| place_of_kind(&link.kind).as_ref() == Some(&wanted))
+        .map(|(k, _)| k.clone())
 }
 
 /// The host's links.
@@ -78,5 +80,4 @@ pub(crate) fn sysctl_link(path: &str) -> Option<&str> {
 /// The first address there is, for ranges of keys.
 pub(crate) const FIRST_IP: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// The last one.
-pub(crate) const LAST_IP: IpAddr =
-    IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
+pub(crate) const LAST_IP: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use weft_kernel::object::{Link, LinkKind};
-use weft_kernel::{FdbTable, Key, KernelState, Netns, NetnsId, Object, Step};
+use weft_kernel::{FdbTable, KernelState, Key, Netns, NetnsId, Object, Step};
 
 use crate::backoff::Troubles;
 use crate::machine::Millis;
@@ -103,7 +103,7 @@ impl<'a> Sieve<'a> {
 }
 
 /// Whether what `key` needs serves it as it is: a link of the wanted kind, for a bridge's row a
-/// port of that bridge, for a switch of forwarding a sysctl's value.
+/// port of that bridge, a set of the wanted type, for a switch of forwarding a sysctl's value.
 fn serves(key: &Key, want: Option<&Object>, have: Option<&Object>) -> bool {
     let bridge = |link: &Link| link.port.as_ref().map(|port| port.bridge.clone());
     match (want, have) {
@@ -113,6 +113,7 @@ fn serves(key: &Key, want: Option<&Object>, have: Option<&Object>) -> bool {
             want.kind == have.kind && (!is_row || bridge(want) == bridge(have))
         }
         (Some(Object::Sysctl(want)), Some(Object::Sysctl(have))) => want == have,
+        (Some(Object::Set(want)), Some(Object::Set(have))) => want == have,
         _ => true,
     }
 }

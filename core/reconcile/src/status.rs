@@ -14,6 +14,8 @@ pub struct Status {
     /// The latest generation of which every object is in the kernel, except the faulty ones and
     /// those held back by them.
     pub generation_applied: Option<u64>,
+    /// Whether the present plan has been worked through, be its generation new or not.
+    pub settled: bool,
     /// What failed, in the order of creation: a cause comes before its consequences.
     pub faults: Vec<FaultStatus>,
     /// How many objects are held back because something they need has failed.

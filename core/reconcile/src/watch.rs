@@ -49,7 +49,8 @@ impl Watch {
         *due = at.min(*due);
         let links = self.due.keys().filter(|scope| matches!(scope, Scope::Rows(_)));
         if links.count() > MANY_LINKS {
-            let soonest = |(scope, at): (&Scope, &Millis)| matches!(scope, Scope::Rows(_)).then_some(*at);
+            let soonest =
+                |(scope, at): (&Scope, &Millis)| matches!(scope, Scope::Rows(_)).then_some(*at);
             let at = self.due.iter().filter_map(soonest).min().unwrap_or(at);
             self.due.retain(|scope, _| !matches!(scope, Scope::Rows(_)));
             self.request(Scope::All, at);
@@ -70,7 +71,9 @@ impl Watch {
     /// What has been due for so long that other work must wait.
     pub(crate) fn overdue(&self, now: Millis, grace: Millis) -> Option<Scope> {
         let (at, scope) = self.soonest()?;
-        (!self.complete || at.saturating_add(grace) <= now).then(|| scope.clone()).filter(|_| at <= now)
+        (!self.complete || at.saturating_add(grace) <= now)
+            .then(|| scope.clone())
+            .filter(|_| at <= now)
     }
 
     /// When something has to be read next.

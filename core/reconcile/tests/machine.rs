@@ -2,131 +2,15 @@
 
 mod common;
 
-use std::net::IpAddr;
-
-use common::{Host, bare_kernel, container, inet, netdev, wb, we, wv};
+use common::scenes::{host_link, ip, link, row, veth, with_rows};
+use common::{Host, bare_kernel, container, inet, wb, we, wv};
 use weft_kernel::fake::Times;
-use weft_kernel::nft::Chain;
-use weft_kernel::object::{Link, LinkKind, Port};
+use weft_kernel::nft::{Chain, Equal, Field, Match, Rule, Set};
+use weft_kernel::object::{Link, LinkKind};
 use weft_kernel::{
-    Fault, FaultKind, FdbTable, Key, KernelState, Netns, Object, Scope, Step,
+    Fault, FaultKind, FdbTable, KernelState, Key, Netns, NetnsId, Object, Scope, Step,
 };
-use weft_reconcile::{Config, Do, Machine, Observed, diff};
-
-fn link(kind: LinkKind, bridge: Option<&str>) -> Object {
-    let port =
-        bridge.map(|bridge| Port { bridge: bridge.into(), neigh_suppress: true, locked: false });
-    Object::Link(Link { kind, mac: [2, 0, 0, 0, 0, 1], mtu: 1450, alias: "weft".into(), port })
-}
-
-fn host_link(name: &str) -> Key {
-    Key::Link(Netns::Host, name.into())
-}
-
-fn ip(last: u16) -> IpAddr {
-    let [high, low] = last.to_be_bytes();
-    IpAddr::from([10, 1, high, low])
-}
-
-fn row(last: u16) -> (Key, Object) {
-    (Key::Neighbour(wb(1), ip(last)), Object::Neighbour([2, 0, 0, 0, 0, 9]))
-}
-
-fn with_rows(rows: u16) -> KernelState {
-    let bridge = (host_link(&wb(1)), link(LinkKind::Bridge, None));
-    std::iter::once(bridge).chain((0..rows).map(row)).collect()
-}
-
-fn veth() -> KernelState {
-    let ns = container(0);
-    let kind = LinkKind::Veth { peer_netns: ns, peer: "eth0".into() };
-    let chain = Chain { hook: None, rules: vec![] };
-    let peer = match link(LinkKind::VethPeer, None) {
-        Object::Link(link) => Object::Link(Link { alias: String::new(), ..link }),
-        other => other,
-    };
-    [
-        (Key::Table(netdev()), Object::Table),
-        (host_link(&wb(1)), link(LinkKind::Bridge, None)),
-        (host_link(&we(1)), link(kind, Some(&wb(1)))),
-        (Key::Link(ns, "eth0".into()), peer),
-        (Key::DeviceChain(netdev(), we(1), "in".into()), Object::Chain(chain)),
-        (Key::Address(ns, "eth0".into(), "10.1.0.2/24".parse().unwrap()), Object::Address),
-        (Key::Up(ns, "eth0".into()), Object::Up),
-        (Key::Fdb(we(1), FdbTable::Bridge, [2; 6]), Object::Fdb(None)),
-    ]
-    .into_iter()
-    .collect()
-}
-
-#[test]
-fn deletions_of_what_goes_with_a_link_are_left_out_and_its_filter_goes_last() {
-    let mut want = veth();
-    for key in veth().iter().map(|(key, _)| key) {
-        if !matches!(key, Key::Table(_)) && *key != host_link(&wb(1)) {
-            want.remove(key);
-        }
-    }
-    let chain = Key::DeviceChain(netdev(), we(1), "in".into());
-    let expected = vec![Step::Delete(host_link(&we(1))), Step::Delete(chain)];
-    assert_eq!(diff(&want, &veth()), expected);
-}
-
-#[test]
-fn a_link_of_another_kind_is_replaced_with_all_that_sat_on_it() {
-    let mut have = veth();
-    let elsewhere = LinkKind::Veth { peer_netns: container(0), peer: "old0".into() };
-    have.insert(host_link(&we(1)), link(elsewhere, Some(&wb(1))));
-    let steps = diff(&veth(), &have);
-    assert_eq!(steps[0], Step::Delete(Key::Link(container(0), "eth0".into())), "it is in the way");
-    let kinds: Vec<&Key> = steps.iter().map(Step::key).collect();
-    assert!(kinds.contains(&&Key::Fdb(we(1), FdbTable::Bridge, [2; 6])));
-    assert!(kinds.contains(&&Key::DeviceChain(netdev(), we(1), "in".into())));
-    assert!(kinds.contains(&&Key::Up(container(0), "eth0".into())));
-    assert!(!kinds.contains(&&host_link(&wb(1))), "the bridge stays");
-}
-
-#[test]
-fn a_new_bridge_gets_its_ports_and_their_rows_back() {
-    let mut have = veth();
-    have.insert(host_link(&wb(1)), link(LinkKind::VethPeer, None));
-    let steps = diff(&veth(), &have);
-    let expected = [
-        Step::Delete(host_link(&wb(1))),
-        Step::Put(host_link(&wb(1)), link(LinkKind::Bridge, None)),
-    ];
-    assert_eq!(steps[..2], expected);
-    assert!(!steps.contains(&Step::Delete(host_link(&we(1)))), "the port lives on");
-}
-
-#[test]
-fn forwarding_comes_after_the_uplinks_were_told_to_listen() {
-    let sysctl = |path: &str, value: &str| {
-        (Key::Sysctl(Netns::Host, path.into()), Object::Sysctl(value.into()))
-    };
-    let all = "net/ipv6/conf/all/forwarding";
-    let uplink = "net/ipv6/conf/eth0/accept_ra";
-    let want: KernelState = [sysctl(all, "1"), sysctl(uplink, "2")].into_iter().collect();
-    let steps = diff(&want, &KernelState::new());
-    let keys: Vec<&Key> = steps.iter().map(Step::key).collect();
-    assert_eq!(keys, [&sysctl(uplink, "").0, &sysctl(all, "").0]);
-
-    let mut host = Host::new(bare_kernel());
-    host.kernel.fail(sysctl(uplink, "").0, 13, Times::Always);
-    host.machine.on_plan(want, 1);
-    host.run(60_000);
-    assert!(host.kernel.observe().is_empty(), "an uplink must not lose its router");
-    assert_eq!(host.machine.status().held, 1);
-}
-
-#[test]
-fn a_sysctl_is_never_deleted() {
-    let have: KernelState =
-        [(Key::Sysctl(Netns::Host, "net/ipv4/ip_forward".into()), Object::Sysctl("1".into()))]
-            .into_iter()
-            .collect();
-    assert_eq!(diff(&KernelState::new(), &have), vec![]);
-}
+use weft_reconcile::{Config, Do, Machine, Observed};
 
 #[test]
 fn batches_are_bounded_and_of_one_turn() {
@@ -142,7 +26,9 @@ fn batches_are_bounded_and_of_one_turn() {
     let mut sizes = Vec::new();
     loop {
         match machine.poll(0) {
-            Do::Observe(scope) => machine.on_observed(Observed { scope, state: KernelState::new() }),
+            Do::Observe(scope) => {
+                machine.on_observed(Observed { scope, state: KernelState::new() })
+            }
             Do::Apply(steps) => {
                 sizes.push(steps.len());
                 let results = steps.iter().map(|_| Ok(())).collect();
@@ -162,11 +48,13 @@ fn while_the_driver_is_about_something_there_is_nothing_else_to_do() {
     assert_eq!(machine.poll(0), Do::Sleep(None));
     machine.on_observed(Observed { scope: Scope::All, state: KernelState::new() });
     let Do::Apply(steps) = machine.poll(0) else { panic!("steps") };
+    machine.on_applied(steps, vec![Ok(())], 0);
+    let Do::Apply(steps) = machine.poll(0) else { panic!("more steps") };
     assert_eq!(machine.poll(0), Do::Sleep(None));
-    // It began before the steps were taken: it would say that nothing is there.
+    // It began before any step was taken: it would say that nothing is there.
     machine.on_observed(Observed { scope: Scope::Cheap, state: KernelState::new() });
     machine.on_applied(steps, vec![Ok(())], 0);
-    assert_eq!(machine.have().len(), 1);
+    assert_eq!(machine.have().len(), 2);
 }
 
 #[test]
@@ -346,10 +234,106 @@ fn a_link_that_cannot_be_replaced_keeps_what_it_has() {
 }
 
 #[test]
+fn a_link_that_cannot_be_changed_costs_its_rows_nothing() {
+    let mut host = Host::new(bare_kernel());
+    host.machine.on_plan(with_rows(3), 1);
+    host.run(1_000);
+    host.kernel.fail(host_link(&wb(1)), 16, Times::Always);
+    let mut want = with_rows(3);
+    let Object::Link(old) = link(LinkKind::Bridge, None) else { unreachable!() };
+    want.insert(host_link(&wb(1)), Object::Link(Link { mac: [6; 6], ..old }));
+    host.machine.on_plan(want, 2);
+    host.turn(host.now);
+    let steps = host.log.len();
+    host.run(60_000);
+    let rows = host.log[steps..].iter().filter(|(step, ..)| *step.key() != host_link(&wb(1)));
+    assert_eq!(rows.count(), 0);
+}
+
+#[test]
+fn a_set_that_cannot_be_replaced_leaves_its_table_alone_between_tries() {
+    let with = |fields: Vec<Field>| -> KernelState {
+        let look = Match::InSet(Equal::Is, fields.clone(), "s".into());
+        let rule = Rule { matches: vec![look], statements: vec![], comment: String::new() };
+        [
+            (Key::Table(inet()), Object::Table),
+            (Key::Set(inet(), "s".into()), Object::Set(Set { of: fields })),
+            (
+                Key::Chain(inet(), "c".into()),
+                Object::Chain(Chain { hook: None, rules: vec![rule] }),
+            ),
+            (Key::Chain(inet(), "d".into()), Object::Chain(Chain { hook: None, rules: vec![] })),
+        ]
+        .into_iter()
+        .collect()
+    };
+    let mut host = Host::new(bare_kernel());
+    host.machine.on_plan(with(vec![Field::Vni]), 1);
+    host.run(1_000);
+    let set = Key::Set(inet(), "s".into());
+    host.kernel.fail(set.clone(), 16, Times::Always);
+    host.machine.on_plan(with(vec![Field::SourceV4]), 2);
+    host.run(60_000);
+    let on_set = host.log.iter().filter(|(step, ..)| *step.key() == set).count();
+    let on_other = Key::Chain(inet(), "d".into());
+    let on_other = host.log.iter().filter(|(step, ..)| *step.key() == on_other).count();
+    assert!(on_set > 8, "{on_set} tries");
+    assert!(on_other <= 2 * on_set, "{on_other} steps on a chain for {on_set} tries");
+    host.kernel.heal_all();
+    host.run(31_000);
+    assert_eq!(host.differences(&with(vec![Field::SourceV4])), vec![]);
+}
+
+#[test]
+fn what_a_step_takes_along_is_put_again_at_once() {
+    let mut want = with_rows(3);
+    want.insert(Key::Up(Netns::Host, wb(1)), Object::Up);
+    let mut host = Host::new(bare_kernel());
+    host.machine.on_plan(want, 1);
+    host.run(1_000);
+    host.machine.on_plan(with_rows(3), 2);
+    host.run(10);
+    assert_eq!(host.differences(&with_rows(3)), vec![], "going down cost the rows");
+}
+
+#[test]
+fn before_a_failed_step_is_tried_again_reality_is_read() {
+    let mut host = Host::new(bare_kernel());
+    let (key, object) = row(1);
+    host.machine.on_plan(with_rows(1), 1);
+    host.run(1_000);
+    host.kernel.fail(key.clone(), 105, Times::Once);
+    host.machine.on_plan(with_rows(2), 2);
+    host.turn(host.now);
+    assert_eq!(host.failures().len(), 1);
+    // Somebody has done it meanwhile.
+    host.kernel.heal_all();
+    host.kernel.tamper(&Step::Put(key, object)).unwrap();
+    host.run(1_000);
+    assert!(!host.log.iter().any(|(_, idle, _)| *idle), "it was there already");
+    assert_eq!(host.machine.status().faults, vec![]);
+}
+
+#[test]
+fn a_gone_container_is_one_fault_and_one_try() {
+    let mut host = Host::new(bare_kernel());
+    host.kernel.remove_netns(NetnsId(100));
+    host.machine.on_plan(veth(), 1);
+    host.run(600_000);
+    let status = host.machine.status();
+    let faulty: Vec<(&Key, FaultKind, Option<u64>)> =
+        status.faults.iter().map(|f| (&f.key, f.fault.kind, f.next)).collect();
+    assert_eq!(faulty, [(&host_link(&we(1)), FaultKind::NetnsGone, None)]);
+    assert_eq!(status.gone, [NetnsId(100)]);
+    assert_eq!(host.failures().len(), 1);
+    assert_eq!(status.held, 2, "the filter and the row of the host's end");
+}
+
+#[test]
 fn circles_in_a_plan_end() {
     let jump = |to: &str| {
         let statements = vec![weft_kernel::nft::Statement::Jump(to.into())];
-        let rule = weft_kernel::nft::Rule { matches: vec![], statements, comment: String::new() };
+        let rule = Rule { matches: vec![], statements, comment: String::new() };
         Object::Chain(Chain { hook: None, rules: vec![rule] })
     };
     let chain = |name: &str| Key::Chain(inet(), name.into());

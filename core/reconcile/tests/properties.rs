@@ -4,99 +4,13 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Host, World, bare_kernel, container, laid, netdev, plain_link, worlds};
+use common::mischief::{Mischief, mischief, ruins, wreak};
+use common::{Host, bare_kernel, container, netdev, plain_link, worlds};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use weft_kernel::fake::Times;
-use weft_kernel::{FakeKernel, Key, KernelState, Netns, NetnsId, Object, Scope, Step};
-use weft_reconcile::{Damage, Do, Observed, diff};
-
-/// What somebody else does to the host, on whatever is there.
-#[derive(Debug, Clone)]
-enum Mischief {
-    Delete(Index),
-    Change(Index),
-    Add(Index, u8),
-}
-
-fn mischief() -> impl Strategy<Value = Mischief> {
-    prop_oneof![
-        any::<Index>().prop_map(Mischief::Delete),
-        any::<Index>().prop_map(Mischief::Change),
-        (any::<Index>(), any::<u8>()).prop_map(|(at, n)| Mischief::Add(at, n)),
-    ]
-}
-
-/// Does it; answers the key that was changed.
-fn wreak(kernel: &mut FakeKernel, mischief: &Mischief) -> Option<Key> {
-    let state = kernel.observe();
-    let all: Vec<(&Key, &Object)> = state.iter().collect();
-    if all.is_empty() {
-        return None;
-    }
-    let step = match mischief {
-        Mischief::Delete(at) => Step::Delete(at.get(&all).0.clone()),
-        Mischief::Change(at) => {
-            let (key, object) = at.get(&all);
-            Step::Put((*key).clone(), changed(object)?)
-        }
-        Mischief::Add(at, n) => added(at.get(&all).0, *n)?,
-    };
-    let idle = kernel.holds(&step);
-    kernel.tamper(&step).ok()?;
-    (!idle).then(|| step.key().clone())
-}
-
-fn changed(object: &Object) -> Option<Object> {
-    Some(match object {
-        Object::Link(link) => {
-            let mut link = link.clone();
-            link.mtu -= 10;
-            link.mac[3] ^= 1;
-            link.port = None;
-            Object::Link(link)
-        }
-        Object::Sysctl(value) => Object::Sysctl(format!("{value}0")),
-        Object::Neighbour(_) => Object::Neighbour([9; 6]),
-        Object::Fdb(Some(_)) => Object::Fdb(Some("192.0.2.1".parse().ok()?)),
-        Object::Chain(chain) => {
-            let mut chain = chain.clone();
-            chain.rules.pop()?;
-            Object::Chain(chain)
-        }
-        _ => return None,
-    })
-}
-
-fn added(near: &Key, n: u8) -> Option<Step> {
-    let ip = std::net::IpAddr::from([10, 200, 0, n]);
-    Some(match near {
-        Key::Link(ns, link) => Step::Put(Key::Address(*ns, link.clone(), ip.into()), Object::Address),
-        Key::Neighbour(link, _) => {
-            Step::Put(Key::Neighbour(link.clone(), ip), Object::Neighbour([8; 6]))
-        }
-        Key::Fdb(link, table, _) => {
-            let remote = (*table == weft_kernel::FdbTable::Device).then_some(ip);
-            Step::Put(Key::Fdb(link.clone(), *table, [2, 9, 9, 9, 9, n]), Object::Fdb(remote))
-        }
-        Key::Table(table) => {
-            let chain = weft_kernel::nft::Chain { hook: None, rules: vec![] };
-            Step::Put(Key::Chain(table.clone(), format!("other{n}")), Object::Chain(chain))
-        }
-        _ => return None,
-    })
-}
-
-/// A kernel that holds another plan's objects, damaged.
-fn ruins(old: &World, damage: &[Mischief], outlive: bool) -> FakeKernel {
-    let mut kernel = bare_kernel();
-    kernel.chains_outlive_links(outlive);
-    let mut kernel = laid(kernel, &old.want());
-    for mischief in damage {
-        wreak(&mut kernel, mischief);
-    }
-    kernel
-}
+use weft_kernel::{KernelState, Key, Netns, NetnsId, Object, Scope, Step};
+use weft_reconcile::{Config, Damage, Do, Observed, diff};
 
 /// Steps that may find their work done: a bridge's row moves when another port gets its MAC, and
 /// whether a device's chain goes along with the device depends on the kernel.
@@ -139,12 +53,18 @@ proptest! {
 
     #[test]
     fn without_faults_no_step_fails_and_none_is_for_what_is_right_already(
-        old in worlds(), new in worlds(), damage in damages(), outlive: bool,
+        old in worlds(), new in worlds(), damage in damages(), outlive: bool, nosy: bool,
     ) {
         let want = new.want();
-        let mut host = Host::new(ruins(&old, &damage, outlive));
+        let config = if nosy {
+            Config { batch: 2, grace: 0, distance: 0, ..Config::default() }
+        } else {
+            Config::default()
+        };
+        let mut host = Host::with(ruins(&old, &damage, outlive), config);
+        host.nosy = nosy;
         host.machine.on_plan(want.clone(), 1);
-        host.run(1_000);
+        host.run(2_500);
         prop_assert_eq!(host.failures(), Vec::<&_>::new());
         let idle: Vec<&Step> =
             host.log.iter().filter(|(s, idle, _)| *idle && !may_be_idle(s)).map(|(s, ..)| s).collect();
@@ -249,16 +169,29 @@ proptest! {
     ) {
         let mut host = Host::new(bare_kernel());
         let mut latest: Option<(u64, KernelState)> = None;
+        let mut settled_once = false;
         for (world, generation, turns) in plans {
             let newer = latest.as_ref().is_none_or(|(g, _)| generation >= *g);
             prop_assert_eq!(host.machine.on_plan(world.want(), generation), newer);
             if newer {
+                // A plan that replaces a finished one of its generation takes nothing back.
+                let same = latest.as_ref().is_some_and(|(g, _)| *g == generation);
+                settled_once &= same;
                 latest = Some((generation, world.want()));
+                prop_assert!(!host.machine.is_settled());
             }
             for _ in 0..turns {
-                let applied = host.machine.status().generation_applied;
+                let before = host.machine.status().generation_applied;
                 host.turn(host.now + 1);
-                prop_assert!(host.machine.status().generation_applied >= applied);
+                let status = host.machine.status();
+                prop_assert!(status.generation_applied >= before);
+                let (generation, want) = latest.as_ref().unwrap();
+                let is_laid = host.differences(want).is_empty();
+                prop_assert!(is_laid || !status.settled);
+                prop_assert!(!status.settled || status.generation_applied == Some(*generation));
+                prop_assert!(!status.settled || host.machine.is_settled());
+                prop_assert!(settled_once || is_laid || status.generation_applied != Some(*generation));
+                settled_once |= status.settled;
             }
         }
         host.run(1_000);
@@ -377,9 +310,9 @@ proptest! {
         host.machine.on_plan(world.want(), 1);
         host.run(1_000);
         let (steps, polls) = (host.log.len(), host.polls);
-        host.run(600_000);
+        host.run(130_000);
         prop_assert_eq!(host.log.len(), steps, "{:?}", &host.log[steps..]);
-        prop_assert!(host.polls - polls < 500, "{} polls in ten minutes", host.polls - polls);
+        prop_assert!(host.polls - polls < 120, "{} polls in two minutes", host.polls - polls);
     }
 
     #[test]
@@ -405,7 +338,7 @@ proptest! {
         let expected: Vec<NetnsId> = if was_there { vec![id] } else { vec![] };
         prop_assert_eq!(host.machine.status().gone, expected);
         let tries = host.failures().len();
-        host.run(600_000);
+        host.run(130_000);
         prop_assert_eq!(host.failures().len(), tries, "a dead namespace does not come back");
 
         host.machine.on_plan(rest.want(), 2);
@@ -455,7 +388,11 @@ fn kinds_of_damage_are_told_apart() {
     let chain = |name: &str| Key::Chain(netdev(), name.into());
     let empty = weft_kernel::nft::Chain { hook: None, rules: vec![] };
     let other = weft_kernel::nft::Chain {
-        rules: vec![weft_kernel::nft::Rule { matches: vec![], statements: vec![], comment: String::new() }],
+        rules: vec![weft_kernel::nft::Rule {
+            matches: vec![],
+            statements: vec![],
+            comment: String::new(),
+        }],
         ..empty.clone()
     };
     let want: KernelState = [

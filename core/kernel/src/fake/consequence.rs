@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use super::FakeKernel;
 use super::refusal::bridge_of;
+use crate::Step;
 use crate::key::{FdbTable, Key, MacBytes, Netns};
 use crate::object::{Link, LinkKind, Object, Route};
-use crate::Step;
 
 impl FakeKernel {
     pub(super) fn commit(&mut self, step: &Step) {

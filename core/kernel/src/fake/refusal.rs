@@ -94,7 +94,9 @@ impl FakeKernel {
     fn delete_errno(&self, key: &Key) -> Option<i32> {
         match key {
             Key::Sysctl(..) => Some(EPERM),
-            Key::Set(table, set) if self.uses(table, |rule| matches!(rule, Use::Set(s) if s == set)) => {
+            Key::Set(table, set)
+                if self.uses(table, |rule| matches!(rule, Use::Set(s) if s == set)) =>
+            {
                 Some(EBUSY)
             }
             Key::Chain(table, chain)
@@ -188,9 +190,7 @@ impl FakeKernel {
                 self.ours.get(&end).is_some() || self.foreign.contains_key(&end)
             }
             LinkKind::Vxlan { vni, port, .. } => {
-                let same = |kind: &LinkKind| {
-                    matches!(kind, LinkKind::Vxlan { vni: v, port: p, .. } if v == vni && p == port)
-                };
+                let same = |kind: &LinkKind| matches!(kind, LinkKind::Vxlan { vni: v, port: p, .. } if v == vni && p == port);
                 let foreign = |o: &Object| matches!(o, Object::Link(link) if same(&link.kind));
                 self.links().any(|(_, link)| same(&link.kind)) || self.foreign.values().any(foreign)
             }

@@ -33,8 +33,8 @@ fn forward() -> Vec<Rule> {
 /// gateway's MAC (in IPv6 these are packets; ARP does not come this way).
 fn input(ground: &Ground, family: NftFamily) -> Vec<Rule> {
     let vxlan = match family {
-        NftFamily::Ip => ground.data_address.is_ipv4(),
-        NftFamily::Ip6 => ground.data_address.is_ipv6(),
+        NftFamily::Ip | NftFamily::Iptables => ground.data_address.is_ipv4(),
+        NftFamily::Ip6 | NftFamily::Ip6tables => ground.data_address.is_ipv6(),
         NftFamily::Inet | NftFamily::Netdev => true,
     };
     let mut rules = Vec::new();
@@ -43,7 +43,7 @@ fn input(ground: &Ground, family: NftFamily) -> Vec<Rule> {
     }
     rules.push(accept(vec![from_link(OUR_BRIDGES), Match::UdpPort(DNS)], COMMENT));
     rules.push(accept(vec![from_link(OUR_BRIDGES), Match::TcpPort(DNS)], COMMENT));
-    if family != NftFamily::Ip {
+    if !matches!(family, NftFamily::Ip | NftFamily::Iptables) {
         let neighbours = Match::Protocol(Equal::Is, ICMP6);
         rules.push(accept(vec![from_link(OUR_BRIDGES), neighbours], COMMENT));
     }

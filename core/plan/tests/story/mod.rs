@@ -157,6 +157,8 @@ impl Story {
                 let family = match *family {
                     "ip" => NftFamily::Ip,
                     "ip6" => NftFamily::Ip6,
+                    "iptables" => NftFamily::Iptables,
+                    "ip6tables" => NftFamily::Ip6tables,
                     _ => NftFamily::Inet,
                 };
                 facts.drop_chains.push(DropChain {

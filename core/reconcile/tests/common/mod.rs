@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod mischief;
+pub(crate) mod scenes;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +16,7 @@ use weft_kernel::nft::{
 };
 use weft_kernel::object::{Link, LinkKind, Port, Route};
 use weft_kernel::{
-    FakeKernel, Fault, FdbTable, Key, KernelState, Netns, NetnsId, Object, Step, TableName,
+    FakeKernel, Fault, FdbTable, KernelState, Key, Netns, NetnsId, Object, Scope, Step, TableName,
 };
 use weft_reconcile::{Config, Do, Machine, Observed};
 
@@ -23,6 +26,7 @@ pub(crate) struct Net {
     pub(crate) index: u8,
     pub(crate) local: u8,
     pub(crate) mtu: u32,
+    pub(crate) gateway: u8,
     pub(crate) v6_length: Option<u8>,
     pub(crate) peers: BTreeSet<u8>,
     pub(crate) remotes: BTreeSet<u8>,
@@ -54,38 +58,37 @@ pub(crate) fn worlds() -> impl Strategy<Value = World> {
     let net = |index: u8| {
         (
             1..3u8,
-            prop_oneof![Just(1450u32), Just(1430)],
+            prop_oneof![Just((1450u32, 1u8)), Just((1430, 1)), Just((1450, 0xfd))],
             prop_oneof![Just(None), Just(Some(64u8)), Just(Some(80))],
             proptest::collection::btree_set(10..14u8, 0..4),
             proptest::collection::btree_set(2..12u8, 0..6),
             any::<bool>(),
         )
-            .prop_map(move |(local, mtu, v6_length, peers, remotes, open)| Net {
-                index,
-                local,
-                mtu,
-                v6_length,
-                peers,
-                remotes,
-                open,
+            .prop_map(move |(local, (mtu, gateway), v6_length, peers, remotes, open)| {
+                Net { index, local, mtu, gateway, v6_length, peers, remotes, open }
             })
     };
-    let nets = (proptest::option::of(net(1)), proptest::option::of(net(2)), proptest::option::of(net(3)));
+    let nets =
+        (proptest::option::of(net(1)), proptest::option::of(net(2)), proptest::option::of(net(3)));
     let local = (1..7u8, 1..4u8, 0..CONTAINERS, 0..2u8, 2..12u8);
     let locals = proptest::collection::vec(local, 0..5);
-    (nets, locals, any::<bool>(), any::<bool>()).prop_map(|(nets, locals, set_of_two, helper_chain)| {
-        let nets: Vec<Net> = [nets.0, nets.1, nets.2].into_iter().flatten().collect();
-        let mut world = World { nets, locals: Vec::new(), set_of_two, helper_chain };
-        for (id, net, container, eth, offset) in locals {
-            let clash = world.locals.iter().any(|l| {
-                l.id == id || (l.container, l.eth) == (container, eth) || (l.net, l.offset) == (net, offset)
-            });
-            if !clash && world.nets.iter().any(|n| n.index == net) {
-                world.locals.push(Local { id, net, container, eth, offset });
+    (nets, locals, any::<bool>(), any::<bool>()).prop_map(
+        |(nets, locals, set_of_two, helper_chain)| {
+            let nets: Vec<Net> = [nets.0, nets.1, nets.2].into_iter().flatten().collect();
+            let mut world = World { nets, locals: Vec::new(), set_of_two, helper_chain };
+            for (id, net, container, eth, offset) in locals {
+                let clash = world.locals.iter().any(|l| {
+                    l.id == id
+                        || (l.container, l.eth) == (container, eth)
+                        || (l.net, l.offset) == (net, offset)
+                });
+                if !clash && world.nets.iter().any(|n| n.index == net) {
+                    world.locals.push(Local { id, net, container, eth, offset });
+                }
             }
-        }
-        world
-    })
+            world
+        },
+    )
 }
 
 fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
@@ -97,7 +100,7 @@ fn v6(net: u8, host: u8) -> IpAddr {
 }
 
 fn prefix(ip: IpAddr, length: u8) -> IpNet {
-    IpNet::new(ip, length).unwrap()
+    IpNet::new_assert(ip, length)
 }
 
 fn mac(net: u8, offset: u8) -> [u8; 6] {
@@ -159,7 +162,8 @@ impl World {
     fn filters(&self, want: &mut Vec<(Key, Object)>) {
         want.push((Key::Table(inet()), Object::Table));
         want.push((Key::Table(netdev()), Object::Table));
-        let fields = if self.set_of_two { vec![Field::SourceV4, Field::Vni] } else { vec![Field::Vni] };
+        let fields =
+            if self.set_of_two { vec![Field::SourceV4, Field::Vni] } else { vec![Field::Vni] };
         want.push((Key::Set(inet(), "members4".into()), Object::Set(Set { of: fields.clone() })));
         for net in &self.nets {
             for peer in &net.peers {
@@ -177,7 +181,8 @@ impl World {
         let chain = Chain { hook: hook(HookPoint::Prerouting), rules };
         want.push((Key::Chain(inet(), "prerouting".into()), Object::Chain(chain)));
         let accept = rule(vec![Match::InLink(Equal::Is, "wb-*".into())], vec![Statement::Accept]);
-        let key = Key::ForeignRule(foreign_table(), "FORWARD".into(), "iifname \"wb-*\" accept".into());
+        let key =
+            Key::ForeignRule(foreign_table(), "FORWARD".into(), "iifname \"wb-*\" accept".into());
         want.push((key, Object::ForeignRule(accept)));
         if self.nets.iter().any(|net| net.open) {
             for (path, value) in [
@@ -196,12 +201,21 @@ impl World {
             Object::Link(Link { kind, mac, mtu: net.mtu, alias: format!("weft network {n}"), port })
         };
         let port = Port { bridge: bridge.clone(), neigh_suppress: true, locked: false };
-        let vxlan =
-            LinkKind::Vxlan { vni: 0x57_0000 + u32::from(n), local: v4(172, 10, 0, net.local), port: 4789 };
-        want.push((Key::Link(Netns::Host, bridge.clone()), link(LinkKind::Bridge, mac(n, 1), None)));
+        let vxlan = LinkKind::Vxlan {
+            vni: 0x57_0000 + u32::from(n),
+            local: v4(172, 10, 0, net.local),
+            port: 4789,
+        };
+        want.push((
+            Key::Link(Netns::Host, bridge.clone()),
+            link(LinkKind::Bridge, mac(n, net.gateway), None),
+        ));
         want.push((Key::Link(Netns::Host, vtep.clone()), link(vxlan, mac(n, 0xfe), Some(port))));
         let chain = Chain { hook: hook(HookPoint::Ingress), rules: vec![] };
-        want.push((Key::DeviceChain(netdev(), vtep.clone(), format!("{vtep}-in")), Object::Chain(chain)));
+        want.push((
+            Key::DeviceChain(netdev(), vtep.clone(), format!("{vtep}-in")),
+            Object::Chain(chain),
+        ));
         let disable = format!("net/ipv4/conf/{bridge}/route_localnet");
         want.push((Key::Sysctl(Netns::Host, disable), Object::Sysctl("0".into())));
         let node = v4(10, n, 0, 254);
@@ -232,23 +246,34 @@ impl World {
     }
 
     fn neighbours(&self, net: &Net, offset: u8, want: &mut Vec<(Key, Object)>) {
-        let ips = [Some(v4(10, net.index, 0, offset)), net.v6_length.map(|_| v6(net.index, offset))];
+        let ips =
+            [Some(v4(10, net.index, 0, offset)), net.v6_length.map(|_| v6(net.index, offset))];
         for ip in ips.into_iter().flatten() {
-            want.push((Key::Neighbour(wb(net.index), ip), Object::Neighbour(mac(net.index, offset))));
+            want.push((
+                Key::Neighbour(wb(net.index), ip),
+                Object::Neighbour(mac(net.index, offset)),
+            ));
         }
     }
 
     fn endpoint(&self, local: &Local, want: &mut Vec<(Key, Object)>) {
         let Some(net) = self.nets.iter().find(|net| net.index == local.net) else { return };
-        let (host, ns, eth) = (we(local.id), container(local.container), format!("eth{}", local.eth));
+        let (host, ns, eth) =
+            (we(local.id), container(local.container), format!("eth{}", local.eth));
         let address = mac(local.net, local.offset);
         let kind = LinkKind::Veth { peer_netns: ns, peer: eth.clone() };
         let port = Port { bridge: wb(local.net), neigh_suppress: true, locked: true };
         let alias = format!("weft endpoint {}", local.id);
-        let end = Link { kind, mac: [6, 0, 0, 0, 0, local.id], mtu: net.mtu, alias, port: Some(port) };
-        want.push((Key::Link(Netns::Host, host.clone()), Object::Link(end)));
         let end =
-            Link { kind: LinkKind::VethPeer, mac: address, mtu: net.mtu, alias: String::new(), port: None };
+            Link { kind, mac: [6, 0, 0, 0, 0, local.id], mtu: net.mtu, alias, port: Some(port) };
+        want.push((Key::Link(Netns::Host, host.clone()), Object::Link(end)));
+        let end = Link {
+            kind: LinkKind::VethPeer,
+            mac: address,
+            mtu: net.mtu,
+            alias: String::new(),
+            port: None,
+        };
         want.push((Key::Link(ns, eth.clone()), Object::Link(end)));
         let chain = Chain {
             hook: hook(HookPoint::Ingress),
@@ -257,7 +282,10 @@ impl World {
                 vec![Statement::Counter, Statement::Drop],
             )],
         };
-        want.push((Key::DeviceChain(netdev(), host.clone(), format!("{host}-in")), Object::Chain(chain)));
+        want.push((
+            Key::DeviceChain(netdev(), host.clone(), format!("{host}-in")),
+            Object::Chain(chain),
+        ));
         for name in ["accept_ra", "accept_dad"] {
             let path = format!("net/ipv6/conf/{eth}/{name}");
             want.push((Key::Sysctl(ns, path), Object::Sysctl("0".into())));
@@ -310,13 +338,19 @@ pub(crate) struct Host {
     pub(crate) now: u64,
     /// Every step that was taken, whether it changed anything, and what came of it.
     pub(crate) log: Vec<(Step, bool, Result<(), Fault>)>,
-    /// Called before each step.
     pub(crate) polls: u64,
+    /// Events tell of every step that was taken, as if nobody knew of it.
+    pub(crate) nosy: bool,
 }
 
 impl Host {
     pub(crate) fn new(kernel: FakeKernel) -> Self {
-        Self { kernel, machine: Machine::new(Config::default()), now: 0, log: Vec::new(), polls: 0 }
+        Self::with(kernel, Config::default())
+    }
+
+    pub(crate) fn with(kernel: FakeKernel, config: Config) -> Self {
+        let machine = Machine::new(config);
+        Self { kernel, machine, now: 0, log: Vec::new(), polls: 0, nosy: false }
     }
 
     /// Does the next thing; `false` when there is nothing before `until`.
@@ -331,7 +365,10 @@ impl Host {
                 assert!(!steps.is_empty(), "an empty batch");
                 let results = steps.iter().map(|step| self.take(step)).collect();
                 self.now += 1;
+                let scopes: Vec<Scope> =
+                    steps.iter().filter(|_| self.nosy).map(|step| Scope::of(step.key())).collect();
                 self.machine.on_applied(steps, results, self.now);
+                scopes.into_iter().for_each(|scope| self.machine.on_dirty(scope));
             }
             Do::Sleep(Some(at)) if at <= until => {
                 assert!(at > self.now, "a sleep that is over already: {at} at {}", self.now);
