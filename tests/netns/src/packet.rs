@@ -74,7 +74,7 @@ fn addresses(packet: &SlicedPacket<'_>) -> Option<(IpAddr, IpAddr)> {
     }
 }
 
-/// Waits for a VXLAN packet with an IP packet inside, on a link.
+/// Waits for a VXLAN packet that is `wanted`, on a link.
 ///
 /// # Errors
 /// When the link cannot be listened to.
@@ -83,12 +83,13 @@ pub fn await_vxlan(
     name: &str,
     port: u16,
     limit: Duration,
+    wanted: impl Fn(&Vxlan) -> bool,
 ) -> std::io::Result<Option<(Vec<u8>, Vxlan)>> {
     let socket = link::open(netns, name)?;
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         let Some(frame) = link::next(&socket, Duration::from_millis(100)) else { continue };
-        if let Some(vxlan) = Vxlan::parse(&frame, port).filter(|v| v.inner_addresses().is_some()) {
+        if let Some(vxlan) = Vxlan::parse(&frame, port).filter(&wanted) {
             return Ok(Some((frame, vxlan)));
         }
     }

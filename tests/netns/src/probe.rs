@@ -20,12 +20,14 @@ pub struct Probe {
 }
 
 /// What became of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Datagrams sent.
     pub sent: u64,
     /// Of those, how many never arrived.
     pub lost: u64,
+    /// Which: first and last of each run. One is sent every millisecond.
+    pub lost_runs: Vec<(u64, u64)>,
     /// How many arrived more than once.
     pub duplicates: u64,
     /// The longest time during which none arrived.
@@ -68,8 +70,15 @@ impl Probe {
         let sent = self.sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let (seen, duplicates, longest_gap) =
             self.receiver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let arrived = seen.range(..sent).count() as u64;
-        Report { sent, lost: sent - arrived, duplicates, longest_gap }
+        let mut lost_runs: Vec<(u64, u64)> = Vec::new();
+        for number in (0..sent).filter(|n| !seen.contains(n)) {
+            match lost_runs.last_mut() {
+                Some(run) if run.1 + 1 == number => run.1 = number,
+                _ => lost_runs.push((number, number)),
+            }
+        }
+        let lost = lost_runs.iter().map(|(first, last)| last - first + 1).sum();
+        Report { sent, lost, lost_runs, duplicates, longest_gap }
     }
 }
 

@@ -99,6 +99,7 @@ impl Agent {
             return Ok(Place::Known(known));
         }
         refuse_if_full(&state, network)?;
+        refuse_if_used(&state, network, wanted)?;
         match grant(&mut state, network, wanted) {
             Some(granted) => {
                 let new = insert(&mut state, network, wish, netns, &granted)?;
@@ -243,6 +244,25 @@ fn refuse_if_full(state: &State, network: &Network) -> Result<(), Refusal> {
     ))
 }
 
+/// What was asked for by address may be another container's of this host.
+fn refuse_if_used(state: &State, network: &Network, wanted: &[Offset]) -> Result<(), Refusal> {
+    let endpoints = state.knowledge.attachments.values().map(|a| &a.endpoint);
+    let mut here = endpoints.filter(|e| e.network == network.id);
+    let taken = here.find_map(|e| {
+        let offset = offsets_of(network, e).into_iter().find(|o| wanted.contains(o))?;
+        Some((e.name.clone(), offset))
+    });
+    let Some((name, offset)) = taken else { return Ok(()) };
+    let address = network.addresses(offset);
+    let address = address.first().map(ToString::to_string).unwrap_or_default();
+    Err(Refusal::reject(
+        Code::Busy,
+        "--ip",
+        format!("address {address} of network '{}' is '{name}'s", network.name),
+        format!("choose another, or detach that one first: `weft detach {name}`"),
+    ))
+}
+
 /// The positions of the addresses that were asked for.
 fn wanted_offsets(network: &Network, addresses: &[IpAddr]) -> Result<Vec<Offset>, Refusal> {
     let outside = |address: &IpAddr| {
@@ -281,7 +301,9 @@ fn grant(state: &mut State, network: &Network, wanted: &[Offset]) -> Option<Vec<
     if !wanted.iter().all(|o| lease.offsets.contains(*o) && !used.contains(*o)) {
         return None;
     }
-    if wanted.len() == network.subnets.len() {
+    // One offset is a place in each subnet that is large enough, so one is enough.
+    let covers = |o: &Offset| network.addresses(*o).len() == network.subnets.len();
+    if wanted.len() == network.subnets.len() || wanted.first().is_some_and(covers) {
         return Some(wanted.to_vec());
     }
     for offset in wanted {

@@ -192,10 +192,15 @@ struct Loop {
 
 impl Loop {
     fn run(mut self) {
-        let mut wait = Some(Duration::ZERO);
+        // No look at the kernel before the first plan: by then all namespaces are known. A veth whose
+        // other end lies in an unknown one would look like somebody else's, and be made anew.
+        let mut wait = None;
         loop {
             if !self.take_messages(wait) {
                 return;
+            }
+            if self.generations.is_empty() && self.wanted.is_empty() {
+                continue;
             }
             wait = match self.machine.poll(self.now()) {
                 Do::Observe(scope) => {

@@ -129,11 +129,10 @@ fn draft(replica: &Replica, batch: &[Request]) -> Draft {
     for request in batch {
         let decided = decide_one(&ahead.state, request);
         outcomes.push(decided.map(|(transaction, outcome)| {
+            // The first one counts: later ones may be about what this batch itself has written,
+            // and whatever a command writes it also depends on.
             for Precondition { key, written } in transaction.preconditions {
-                // What this batch itself has written before is as the command saw it.
-                if !writes.contains_key(&key) {
-                    preconditions.entry(key).or_insert(written);
-                }
+                preconditions.entry(key).or_insert(written);
             }
             for write in transaction.writes {
                 ahead.write(&write);

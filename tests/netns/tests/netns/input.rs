@@ -68,7 +68,7 @@ const ATTACHES: [Case; 19] = [
     ("attach --network web --name x --netns /proc/self/ns/mnt", 1, "--netns"),
     ("attach --network web --name x --netns HOST", 1, "--netns"),
     ("attach --network web --name x.y --netns NETNS", 2, "--name"),
-    ("attach --network web --name x --alias -y --netns NETNS", 2, "--alias"),
+    ("attach --network web --name x --alias=-y --netns NETNS", 2, "--alias"),
     ("attach --network web --name x --ip 10.3.0 --netns NETNS", 2, "--ip"),
     ("attach --network web --name x --ip 10.4.0.5 --netns NETNS", 1, "--ip"),
     ("attach --network web --name x --ip 10.3.0.0 --netns NETNS", 1, "--ip"),

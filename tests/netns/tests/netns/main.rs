@@ -7,6 +7,7 @@ mod flood;
 mod input;
 mod join;
 mod networks;
+mod outside;
 mod reach;
 mod reboot;
 mod repair;

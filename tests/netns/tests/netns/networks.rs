@@ -103,21 +103,14 @@ fn the_outside_sees_the_hosts_address_and_an_internal_network_has_no_outside() {
     assert!(!shut.pings("192.0.2.1"));
     assert!(!shut.pings("2001:db8::1"));
     // Nor does the outside get in, knowing the way.
-    let way = [
-        "ip",
-        "netns",
-        "exec",
-        &format!("{}-underlay", cluster.lab().name()),
-        "ip",
-        "route",
-        "add",
-        "10.5.0.0/24",
-        "via",
-        "172.10.0.16",
-    ]
-    .map(str::to_owned);
-    let words: Vec<&str> = way.iter().map(String::as_str).collect();
-    assert!(std::process::Command::new(words[0]).args(&words[1..]).status().unwrap().success());
+    let outside = |words: &[&str]| {
+        let command = weft_lab::enter(&cluster.lab().underlay(), None, words[0]);
+        command.unwrap().args(&words[1..]).output().unwrap().status.success()
+    };
+    for (subnet, inside) in [("10.5.0.0/24", &shut), ("10.3.0.0/24", &open)] {
+        assert!(outside(&["ip", "route", "add", subnet, "via", "172.10.0.16"]));
+        assert!(!outside(&["ping", "-n", "-c1", "-W1", &inside.v4().to_string()]), "{subnet}");
+    }
     let frames = cable.end();
     let plain = |source: &[u8]| {
         frames

@@ -54,6 +54,9 @@ fn the_server_comes_back_with_everything_it_knew() {
     cluster.start_daemon("a");
     cluster.wait_until_connected();
     assert_eq!(cluster.json("a", &["network", "ls"]), before);
+    until(Duration::from_secs(10), "the endpoint of the lost container is gone", || {
+        cluster.json("a", &["endpoint", "ls"]).as_array().unwrap().len() == 2
+    });
     let again = cluster.attach("a", "web-1", &["--network", "web"]);
     again.ping("web-3");
     two.ping("web-1");

@@ -57,7 +57,11 @@ impl Ground {
         until(Duration::from_secs(2), "reached again", || {
             self.one.run(&["ping", "-n", "-c1", "-W1", &self.two.v4().to_string()]).is_ok()
         });
-        self.two.ping("web-1");
+        // A resolver whose bridge is a new one listens there, too.
+        until(Duration::from_secs(5), "names are answered again", || {
+            let asked = self.two.run(&["dig", "+short", "+tries=1", "+time=1", "web-1", "A"]);
+            asked.stdout.trim() == self.one.v4().to_string()
+        });
         self.two.ping(&self.one.v6().to_string());
     }
 }

@@ -57,7 +57,7 @@ fn an_address_that_is_in_use_is_given_to_nobody_else() {
         let complaint = cluster.attach_to(host, &container, "thief", &asked).fails(1);
         assert!(complaint.contains("--ip") && complaint.contains("hint: "), "{complaint}");
     }
-    let names: Vec<_> = cluster.json("b", &["endpoint", "ls"]).as_array().unwrap().clone();
+    let names: Vec<_> = cluster.json("a", &["endpoint", "ls"]).as_array().unwrap().clone();
     assert_eq!(names.len(), 1, "{names:?}");
     assert_eq!(owner.dig("owner", "A"), ["10.3.0.9"]);
 }

@@ -44,11 +44,14 @@ fn drop_everything(cluster: &Cluster) {
 
 #[track_caller]
 fn all_works(one: &Attached, two: &Attached, when: &str) {
-    until(Duration::from_secs(6), when, || one.pings("web-2") && two.pings("web-1"));
-    one.ping(&two.v6().to_string());
-    two.ping(&one.v6().to_string());
-    one.ping("192.0.2.1");
-    two.ping("2001:db8::1");
+    until(Duration::from_secs(6), when, || {
+        one.pings("web-2")
+            && two.pings("web-1")
+            && one.pings(&two.v6().to_string())
+            && two.pings(&one.v6().to_string())
+            && one.pings("192.0.2.1")
+            && two.pings("2001:db8::1")
+    });
 }
 
 #[test]
