@@ -4,10 +4,12 @@
 //! handler runs, and [`may_write`] looks at the command a handler is about to decide: a node
 //! writes only its own rows.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
@@ -316,10 +318,47 @@ where
         let admitted = self.layer.admit(request.uri().path(), request.extensions().get::<Peer>());
         match admitted {
             Ok(caller) => {
+                let stranger = *caller.identity() == Identity::Stranger;
                 request.extensions_mut().insert(caller);
+                if stranger {
+                    request = request.map(|body| Body::new(Capped { body, left: STRANGERS_SAY }));
+                }
                 Either::Right(self.inner.call(request))
             }
             Err(status) => Either::Left(std::future::ready(Ok(status.into_http()))),
+        }
+    }
+}
+
+/// How many octets a host without a certificate may send in one call: they are kept until the
+/// whole of it has come.
+const STRANGERS_SAY: usize = 64 * 1024;
+
+/// A request's body, cut off beyond what its sender may send.
+struct Capped {
+    body: Body,
+    left: usize,
+}
+
+impl http_body::Body for Capped {
+    type Data = tonic::codegen::Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+        let frame = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            other => return other,
+        };
+        let length = frame.data_ref().map_or(0, |data| data.len());
+        match self.left.checked_sub(length) {
+            Some(left) => {
+                self.left = left;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            None => Poll::Ready(Some(Err(error::invalid("call", "the call is too long", "")))),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The server's port: from TCP connections to connections of known peers, with bounds on
 //! everything a peer can make us hold or wait for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
+use weft_model::NodeId;
 
 use crate::access::AccessLayer;
 use crate::identity::{Identity, NodeIdentity};
@@ -35,6 +36,8 @@ pub struct Limits {
     pub patience: Duration,
     /// How many connections nodes may hold.
     pub nodes: usize,
+    /// How many of them one node may hold.
+    pub per_node: usize,
     /// How many connections hosts without a certificate may hold.
     pub strangers: usize,
     /// How long a host without a certificate may hold one.
@@ -48,6 +51,7 @@ impl Default for Limits {
             handshakes: 256,
             patience: Duration::from_millis(500),
             nodes: 8192,
+            per_node: 32,
             strangers: 128,
             stranger_lifetime: Duration::from_secs(30),
         }
@@ -69,7 +73,7 @@ pub struct Connection {
     peer: Peer,
     /// Resolves when the connection must end whatever the peer does.
     cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    _held: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 enum Io {
@@ -83,7 +87,7 @@ impl Connection {
             io: Io::Unix(stream),
             peer: Peer { identity: Identity::LocalRoot, address: None },
             cut: Some(Box::pin(cut.cancelled_owned())),
-            _held: None,
+            _place: None,
         }
     }
 
@@ -182,7 +186,7 @@ where
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     let serving = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(256)
         .http2_max_header_list_size(16 * 1024)
@@ -229,8 +233,7 @@ fn incoming(
     let (sender, ready) = mpsc::channel(64);
     let doorman = Doorman {
         acceptor: TlsAcceptor::from(tls),
-        nodes: Arc::new(Semaphore::new(limits.nodes)),
-        strangers: Arc::new(Semaphore::new(limits.strangers)),
+        rooms: Rooms::new(&limits),
         limits,
         cut,
         ready: sender,
@@ -268,8 +271,7 @@ async fn accept(listener: TcpListener, doorman: Arc<Doorman>) {
 
 struct Doorman {
     acceptor: TlsAcceptor,
-    nodes: Arc<Semaphore>,
-    strangers: Arc<Semaphore>,
+    rooms: Rooms,
     limits: Limits,
     cut: CancellationToken,
     ready: mpsc::Sender<Connection>,
@@ -297,14 +299,15 @@ impl Doorman {
                 Identity::Node(NodeIdentity::of_certificate(der).map_err(io::Error::other)?)
             }
         };
+        let place = self
+            .rooms
+            .enter(&identity)
+            .ok_or_else(|| io::Error::other("there are too many connections"))?;
         let cut = self.cut.clone();
-        let (room, lifetime) = match identity {
-            Identity::Stranger => (&self.strangers, Some(self.limits.stranger_lifetime)),
-            _ => (&self.nodes, None),
+        let lifetime = match identity {
+            Identity::Stranger => Some(self.limits.stranger_lifetime),
+            Identity::Node(_) | Identity::LocalRoot => None,
         };
-        let held = Arc::clone(room)
-            .try_acquire_owned()
-            .map_err(|_| io::Error::other("there are too many connections"))?;
         let cut: Pin<Box<dyn Future<Output = ()> + Send>> = match lifetime {
             None => Box::pin(cut.cancelled_owned()),
             Some(lifetime) => Box::pin(async move {
@@ -315,7 +318,68 @@ impl Doorman {
             io: Io::Tls(Box::new(stream)),
             peer: Peer { identity, address: Some(address) },
             cut: Some(cut),
-            _held: Some(held),
+            _place: Some(place),
         })
+    }
+}
+
+/// Who may still come in.
+struct Rooms {
+    nodes: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    per_node: usize,
+    held: Arc<Mutex<BTreeMap<NodeId, usize>>>,
+}
+
+/// A connection's place in a room, given back when dropped.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    _of_node: Option<PlaceOfNode>,
+}
+
+struct PlaceOfNode {
+    node: NodeId,
+    held: Arc<Mutex<BTreeMap<NodeId, usize>>>,
+}
+
+impl Rooms {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            nodes: Arc::new(Semaphore::new(limits.nodes)),
+            strangers: Arc::new(Semaphore::new(limits.strangers)),
+            per_node: limits.per_node,
+            held: Arc::default(),
+        }
+    }
+
+    /// `None` when there is no room.
+    fn enter(&self, identity: &Identity) -> Option<Place> {
+        let (room, _of_node) = match identity {
+            Identity::Node(node) => (&self.nodes, Some(self.enter_as(node.id)?)),
+            Identity::Stranger | Identity::LocalRoot => (&self.strangers, None),
+        };
+        Some(Place { _permit: Arc::clone(room).try_acquire_owned().ok()?, _of_node })
+    }
+
+    fn enter_as(&self, node: NodeId) -> Option<PlaceOfNode> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = held.entry(node).or_default();
+        if *count >= self.per_node {
+            return None;
+        }
+        *count += 1;
+        Some(PlaceOfNode { node, held: Arc::clone(&self.held) })
+    }
+}
+
+impl Drop for PlaceOfNode {
+    fn drop(&mut self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.node) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.node);
+            }
+        }
     }
 }

@@ -106,6 +106,48 @@ async fn nodes_hold_only_so_many_connections() {
 }
 
 #[tokio::test]
+async fn one_node_does_not_take_the_room_of_others() {
+    let ca = authority();
+    let limits = Limits { per_node: 2, ..Limits::default() };
+    let shown = certificates(&ca, (SERVER, Role::Server), now());
+    let running = start(&ca, shown, limits).await;
+    let calls = async |node| {
+        let tls = client(certificates(&ca, (NodeId(node), Role::Agent), now()), &ca);
+        let mut client = connect::cluster(running.address, tls).await.ok()?;
+        client.status(wire::StatusRequest {}).await.ok()?;
+        Some(client)
+    };
+    let held = (calls(2).await.unwrap(), calls(2).await.unwrap());
+    assert!(calls(2).await.is_none());
+    let _other = calls(3).await.unwrap();
+    drop(held);
+    let room = async {
+        while calls(2).await.is_none() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENT, room).await.expect("the room was not given back");
+}
+
+#[tokio::test]
+async fn a_stranger_sends_little() {
+    let ca = authority();
+    let shown = certificates(&ca, (SERVER, Role::Server), now());
+    let running = start(&ca, shown, Limits::default()).await;
+    let stranger = tls::joining(ca.digest()).unwrap();
+    let mut client = connect::cluster(running.address, stranger).await.unwrap();
+    let of = |length| wire::JoinRequest { csr: "a".repeat(length), ..Default::default() };
+    client.join(of(16 * 1024)).await.unwrap();
+    client.join(of(200 * 1024)).await.unwrap_err();
+    // The connection goes on.
+    client.join(of(16 * 1024)).await.unwrap();
+    // Nodes send more.
+    let tls = self::client(certificates(&ca, (NodeId(2), Role::Agent), now()), &ca);
+    let mut node = connect::cluster(running.address, tls).await.unwrap();
+    node.renew(wire::RenewRequest { csr: "a".repeat(200 * 1024) }).await.unwrap();
+}
+
+#[tokio::test]
 async fn shutting_down_does_not_wait_for_streams() {
     let ca = authority();
     let shown = certificates(&ca, (SERVER, Role::Server), now());
