@@ -110,8 +110,8 @@ pub(crate) fn holder(socket: &mut Socket, ip: IpAddr) -> Result<Option<u32>, Ref
     })
 }
 
-/// Reads the body of an `RTM_NEWADDR`: the address, and whether it is ours.
-fn read(body: &[u8]) -> Option<(AddressInfo, bool)> {
+/// Reads the body of an `RTM_NEWADDR` or `RTM_DELADDR`: the address, and whether it has our mark.
+pub(crate) fn read(body: &[u8]) -> Option<(AddressInfo, bool)> {
     let prefix_len = *body.get(1)?;
     let link = crate::netlink::read::u32_at(body, 4)?;
     let (mut local, mut address, mut ours) = (None, None, false);

@@ -10,7 +10,10 @@ use weft_kernel::{Fault, Key, Netns, NetnsId, Object, Step};
 
 use crate::fault::Trouble;
 use crate::netns::{self, Inside};
-use crate::{Linux, addr, call, link_write, nft, route, sysctl};
+use crate::{Linux, addr, call, legacy, link_write, nft, route, sysctl};
+
+/// Containers that are held open at once: a process may have so many files only.
+const INSIDES: usize = 64;
 
 /// The results so far, by the number of their step.
 type Results = Vec<Result<(), Trouble>>;
@@ -20,6 +23,7 @@ type Results = Vec<Result<(), Trouble>>;
 enum Lane {
     Rows,
     Filters,
+    Legacy,
     Sysctls(Netns),
     Single,
 }
@@ -27,6 +31,7 @@ enum Lane {
 fn lane(key: &Key) -> Lane {
     match key {
         Key::Neighbour(..) | Key::Fdb(..) | Key::Flood(..) => Lane::Rows,
+        Key::ForeignRule(table, ..) if legacy::is_legacy(table) => Lane::Legacy,
         Key::Table(_)
         | Key::Set(..)
         | Key::Element(..)
@@ -56,9 +61,12 @@ struct Session<'a> {
 }
 
 pub(crate) fn apply(linux: &mut Linux, steps: &[Step]) -> Vec<Result<(), Fault>> {
-    let mut session =
-        Session { linux, steps, owned: BTreeMap::new(), insides: BTreeMap::new() };
+    let mut session = Session { linux, steps, owned: BTreeMap::new(), insides: BTreeMap::new() };
     let mut results = Results::with_capacity(steps.len());
+    let quiet = steps.iter().any(|step| lane(step.key()) != Lane::Rows);
+    if quiet {
+        session.linux.own.changes();
+    }
     while results.len() < steps.len() {
         let rest = &steps[results.len()..];
         let Some(first) = rest.first() else { break };
@@ -68,16 +76,20 @@ pub(crate) fn apply(linux: &mut Linux, steps: &[Step]) -> Vec<Result<(), Fault>>
         match this {
             Lane::Rows => session.rows(run, &mut results),
             Lane::Filters => results.extend(nft::apply(&mut session.linux.nft, run)),
+            Lane::Legacy => results.extend(legacy::apply(run)),
             Lane::Sysctls(ns) => session.sysctls(ns, run, &mut results),
             Lane::Single => results.extend(run.iter().map(|step| session.single(step))),
         }
+    }
+    if quiet {
+        session.linux.own.changes();
     }
     let faults = results.into_iter().zip(steps);
     faults.map(|(result, step)| result.map_err(|trouble| trouble.of(call::call(step)))).collect()
 }
 
 /// Key and object that do not belong together: a planner's mistake.
-fn mismatch() -> Trouble {
+pub(crate) fn mismatch() -> Trouble {
     Trouble::new(Errno::EINVAL, "the object is of another kind than its key")
 }
 
@@ -123,7 +135,6 @@ impl Session<'_> {
             }
             Key::Up(ns, name) => {
                 let link = self.owned(*ns, name)?;
-                self.linux.own.link_changes();
                 link_write::set_up(self.socket(*ns)?, link.index, false)
             }
             Key::Route(ns, to, name) => {
@@ -145,6 +156,9 @@ impl Session<'_> {
     /// A container, entered once for all steps.
     fn inside(&mut self, id: NetnsId) -> Result<&mut Inside, Trouble> {
         if !self.insides.contains_key(&id) {
+            if self.insides.len() >= INSIDES {
+                self.insides.clear();
+            }
             let inside = netns::open(self.path(id)?, id)?;
             self.insides.insert(id, inside);
         }

@@ -6,6 +6,8 @@ use weft_kernel::key::{FdbTable, Key, Netns};
 use weft_kernel::object::{Link, LinkKind, Object};
 use weft_kernel::{Step, TableName};
 
+use crate::legacy;
+
 /// The step as a command line.
 pub(crate) fn call(step: &Step) -> String {
     match step {
@@ -37,6 +39,11 @@ fn put(key: &Key, object: &Object) -> String {
         (Key::Fdb(..), _) => row(key, "replace"),
         (Key::Flood(..), _) => row(key, "append"),
         (Key::Up(ns, link), _) => format!("{}ip link set {link} up", inside(*ns)),
+        (Key::ForeignRule(table, chain, _), Object::ForeignRule(rule))
+            if legacy::is_legacy(table) =>
+        {
+            legacy::insert_call(table, chain, rule)
+        }
         (Key::ForeignRule(table, chain, rule), _) => {
             format!("nft insert rule {table} {chain} {rule}")
         }
@@ -51,6 +58,9 @@ fn delete(key: &Key) -> String {
         Key::Chain(table, chain) => format!("nft delete chain {table} {chain}"),
         Key::DeviceChain(table, _, chain) => {
             format!("nft delete chain {table} {chain}")
+        }
+        Key::ForeignRule(table, chain, rule) if legacy::is_legacy(table) => {
+            legacy::delete_call(table, chain, rule)
         }
         Key::ForeignRule(table, chain, rule) => {
             format!("nft delete rule {table} {chain} handle … # {rule}")

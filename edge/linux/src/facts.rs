@@ -9,7 +9,7 @@ use weft_kernel::{Fault, TableName};
 use crate::fault::Trouble;
 use crate::link::LinkInfo;
 use crate::netlink::Socket;
-use crate::{PROTOCOL, addr, link, nft, route, sysctl};
+use crate::{PROTOCOL, addr, legacy, link, nft, route, sysctl};
 
 /// What the host is like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub struct Facts {
     /// Links of the host that live from router advertisements (`accept_ra` 1, and a default route
     /// or address from one): they need `accept_ra=2` before forwarding is switched on.
     pub router_advertisement_links: Vec<String>,
-    /// Chains of others, at hook forward or input, with policy drop.
+    /// Chains of others, at hook forward or input, with policy drop: of nftables, and of table
+    /// `filter` of legacy iptables.
     pub drop_chains: Vec<DropChain>,
     /// Routes of the host that are not ours: prefix and link, default routes left out.
     pub routes: Vec<(IpNet, String)>,
@@ -119,13 +120,19 @@ fn advertised(
 fn drop_chains() -> Result<Vec<DropChain>, Trouble> {
     let mut socket = Socket::open(libc::NETLINK_NETFILTER)?;
     let chains = nft::chains(&mut socket)?;
-    let ours = chains.into_iter().filter(|c| c.drops && c.is_gate() && !nft::is_ours(&c.table));
-    Ok(ours.map(|c| DropChain { input: c.is_input(), table: c.table, chain: c.name }).collect())
+    let theirs = chains.into_iter().filter(|c| c.drops && c.is_gate() && !nft::is_ours(&c.table));
+    let legacy = legacy::drop_chains()?.into_iter().map(|(table, chain, input)| DropChain {
+        table,
+        chain: chain.to_owned(),
+        input,
+    });
+    let theirs = theirs.map(|c| DropChain { input: c.is_input(), table: c.table, chain: c.name });
+    Ok(theirs.chain(legacy).collect())
 }
 
 /// Whether rules were made through the interface of iptables-legacy in the calling thread's
 /// network namespace: the kernel lists a table of it once somebody has used it
-/// (`/proc/net/ip_tables_names`, `ip6_tables_names`). Its chains are not seen by [`facts`].
+/// (`/proc/net/ip_tables_names`, `ip6_tables_names`). [`facts`] tells of the chains that drop by default in its table `filter`.
 pub fn legacy_iptables_in_use() -> bool {
     ["ip_tables_names", "ip6_tables_names"].iter().any(|name| {
         // `/proc/net` is that of the process, not of the thread.

@@ -5,14 +5,19 @@
 //!
 //! What is ours is known by its mark: links of the host by an `ifalias` that starts with `weft `,
 //! addresses, routes and neighbours by protocol number 87, nftables objects by their table (`weft`),
-//! rules in other people's chains by their user data. FDB rows are ours when their device is.
+//! rules in other people's chains by their user data, or by their comment where they are those of
+//! legacy iptables. FDB rows are ours when their device is.
 //! Sysctls have no place for a mark: those that were set through this [`Linux`] are watched.
+//!
+//! Linux 5.18 or newer is needed: addresses have had a mark since then, netdev chains an egress
+//! hook since 5.16, namespaces a cookie since 5.14.
 
 mod addr;
 mod apply;
 mod call;
 mod facts;
 mod fault;
+mod legacy;
 mod link;
 mod link_write;
 mod netlink;

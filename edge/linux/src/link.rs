@@ -22,6 +22,7 @@ pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
 pub(crate) const IFLA_LINK: u16 = 5;
 pub(crate) const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 pub(crate) const IFLA_IFALIAS: u16 = 20;
 pub(crate) const IFLA_AF_SPEC: u16 = 26;
@@ -47,15 +48,10 @@ pub(crate) const IFLA_VXLAN_ID: u16 = 1;
 pub(crate) const IFLA_VXLAN_LOCAL: u16 = 4;
 pub(crate) const IFLA_VXLAN_TTL: u16 = 5;
 pub(crate) const IFLA_VXLAN_LEARNING: u16 = 7;
-const IFLA_VXLAN_RSC: u16 = 12;
-const IFLA_VXLAN_L2MISS: u16 = 13;
-const IFLA_VXLAN_L3MISS: u16 = 14;
-const IFLA_VXLAN_PROXY: u16 = 11;
 pub(crate) const IFLA_VXLAN_PORT: u16 = 15;
 pub(crate) const IFLA_VXLAN_LOCAL6: u16 = 17;
 pub(crate) const IFLA_VXLAN_UDP_ZERO_CSUM6_TX: u16 = 19;
 pub(crate) const IFLA_VXLAN_UDP_ZERO_CSUM6_RX: u16 = 20;
-const IFLA_VXLAN_REMCSUM_TX: u16 = 21;
 const IFLA_VXLAN_REMCSUM_RX: u16 = 22;
 const IFLA_VXLAN_GBP: u16 = 23;
 const IFLA_VXLAN_REMCSUM_NOPARTIAL: u16 = 24;
@@ -107,18 +103,29 @@ pub(crate) struct VxlanInfo {
     pub(crate) learning: bool,
     pub(crate) ttl: u8,
     pub(crate) df: u8,
-    /// `proxy`, `rsc`, `l2miss`, `l3miss`: what answers or tells in place of the remote end.
-    pub(crate) meddling: Vec<&'static str>,
     /// Flags that all VXLAN devices on one UDP port must share (`VXLAN_F_RCV_FLAGS`, vxlan.h).
     pub(crate) receive_flags: Vec<&'static str>,
 }
 
 /// What only ports of a bridge have.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PortInfo {
     pub(crate) learning: bool,
     pub(crate) neigh_suppress: bool,
     pub(crate) locked: bool,
+}
+
+/// Hops of an outer packet, as of any other of this host.
+pub(crate) const TTL: u8 = 64;
+pub(crate) const VXLAN_DF_SET: u8 = 1;
+
+impl VxlanInfo {
+    /// Whether what can be changed later, and has no field in [`weft_kernel::object::Link`], is
+    /// as we make it.
+    pub(crate) fn is_as_made(&self) -> bool {
+        let v4 = self.local.is_none_or(|local| local.is_ipv4());
+        !self.learning && self.ttl == TTL && (!v4 || self.df == VXLAN_DF_SET)
+    }
 }
 
 impl LinkInfo {
@@ -264,14 +271,9 @@ fn vxlan(data: Attribute<'_>) -> VxlanInfo {
             IFLA_VXLAN_GPE => vxlan.receive_flags.push("gpe"),
             IFLA_VXLAN_REMCSUM_NOPARTIAL => vxlan.receive_flags.push("remcsum_nopartial"),
             IFLA_VXLAN_UDP_ZERO_CSUM6_RX if set => vxlan.receive_flags.push("udp6zerocsumrx"),
-            IFLA_VXLAN_REMCSUM_TX if set => {}
             IFLA_VXLAN_REMCSUM_RX if set => vxlan.receive_flags.push("remcsumrx"),
             IFLA_VXLAN_COLLECT_METADATA if set => vxlan.receive_flags.push("external"),
             IFLA_VXLAN_VNIFILTER if set => vxlan.receive_flags.push("vnifilter"),
-            IFLA_VXLAN_PROXY if set => vxlan.meddling.push("proxy"),
-            IFLA_VXLAN_RSC if set => vxlan.meddling.push("rsc"),
-            IFLA_VXLAN_L2MISS if set => vxlan.meddling.push("l2miss"),
-            IFLA_VXLAN_L3MISS if set => vxlan.meddling.push("l3miss"),
             IFLA_VXLAN_ID => vxlan.vni = attribute.u32().unwrap_or_default(),
             IFLA_VXLAN_LOCAL | IFLA_VXLAN_LOCAL6 => vxlan.local = attribute.ip(),
             IFLA_VXLAN_PORT => vxlan.port = attribute.u16_be().unwrap_or_default(),
@@ -295,6 +297,12 @@ fn port(data: Attribute<'_>) -> PortInfo {
         }
     }
     port
+}
+
+/// Reads a port's settings from the body of a message of the bridge's own (`AF_BRIDGE`).
+pub(crate) fn read_port(body: &[u8]) -> Option<PortInfo> {
+    let settings = attributes(body.get(16..)?).find(|a| a.kind == IFLA_PROTINFO)?;
+    Some(port(settings))
 }
 
 /// The trouble of a link that is not there.

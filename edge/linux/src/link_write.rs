@@ -16,7 +16,7 @@ use crate::link::{
     IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_VXLAN_DF, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING,
     IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, IFLA_VXLAN_TTL,
     IFLA_VXLAN_UDP_ZERO_CSUM6_RX, IFLA_VXLAN_UDP_ZERO_CSUM6_TX, IN6_ADDR_GEN_MODE_NONE, LinkInfo,
-    RTM_DELLINK, RTM_NEWLINK, ifinfo,
+    RTM_DELLINK, RTM_NEWLINK, TTL, VXLAN_DF_SET, ifinfo,
 };
 use crate::netlink::{Socket, Writer};
 
@@ -24,9 +24,6 @@ const CREATE: u16 = 0x400;
 const EXCLUSIVE: u16 = 0x200;
 const AF_INET6: u16 = 10;
 const VETH_INFO_PEER: u16 = 1;
-const VXLAN_DF_SET: u8 = 1;
-/// Hops of an outer packet, as of any other of this host (RFC 1700).
-const TTL: u8 = 64;
 /// What a bridge has when nobody says otherwise.
 const DEFAULT_MTU: u32 = 1500;
 
@@ -88,7 +85,6 @@ fn vxlan(w: &mut Writer, vni: u32, local: IpAddr, port: u16) {
         match local {
             IpAddr::V4(v4) => {
                 w.attr(IFLA_VXLAN_LOCAL, &v4.octets());
-                w.u8(IFLA_VXLAN_DF, VXLAN_DF_SET);
             }
             IpAddr::V6(v6) => {
                 w.attr(IFLA_VXLAN_LOCAL6, &v6.octets());
@@ -99,9 +95,17 @@ fn vxlan(w: &mut Writer, vni: u32, local: IpAddr, port: u16) {
             }
         }
         w.u16_be(IFLA_VXLAN_PORT, port);
-        w.u8(IFLA_VXLAN_LEARNING, 0);
-        w.u8(IFLA_VXLAN_TTL, TTL);
+        vxlan_settings(w, local);
     });
+}
+
+fn vxlan_settings(w: &mut Writer, local: IpAddr) {
+    w.u8(IFLA_VXLAN_LEARNING, 0);
+    w.u8(IFLA_VXLAN_TTL, TTL);
+    // Over IPv6 routers never fragment.
+    if local.is_ipv4() {
+        w.u8(IFLA_VXLAN_DF, VXLAN_DF_SET);
+    }
 }
 
 fn veth(w: &mut Writer, name: &str, peer: &Peer<'_>) {
@@ -158,7 +162,7 @@ fn needs_mtu(have: &LinkInfo, want: &Link) -> bool {
 fn settings_differ(have: &LinkInfo, kind: &LinkKind) -> bool {
     match kind {
         LinkKind::Bridge => have.bridge.mcast_snooping || have.bridge.stp,
-        LinkKind::Vxlan { .. } => have.vxlan.learning,
+        LinkKind::Vxlan { .. } => !have.vxlan.is_as_made(),
         LinkKind::Veth { .. } | LinkKind::VethPeer => false,
     }
 }
@@ -212,9 +216,9 @@ impl Change<'_> {
                 w.text(IFLA_INFO_KIND, "bridge");
                 w.nest(IFLA_INFO_DATA, bridge_settings);
             }),
-            Some(LinkKind::Vxlan { .. }) => w.nest(IFLA_LINKINFO, |w| {
+            Some(LinkKind::Vxlan { local, .. }) => w.nest(IFLA_LINKINFO, |w| {
                 w.text(IFLA_INFO_KIND, "vxlan");
-                w.nest(IFLA_INFO_DATA, |w| w.u8(IFLA_VXLAN_LEARNING, 0));
+                w.nest(IFLA_INFO_DATA, |w| vxlan_settings(w, *local));
             }),
             Some(LinkKind::Veth { .. } | LinkKind::VethPeer) | None => {}
         }

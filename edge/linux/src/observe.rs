@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 
 use weft_kernel::object::{Link, LinkKind, Port};
-use weft_kernel::{Fault, Key, KernelState, Netns, NetnsId, Object, Scope};
+use weft_kernel::{Fault, KernelState, Key, Netns, NetnsId, Object, Scope};
 
 use crate::fault::Trouble;
 use crate::link::{IN6_ADDR_GEN_MODE_NONE, LinkInfo};
 use crate::netns::Inside;
 use crate::row::{Carrier, RowInfo};
-use crate::{Linux, addr, link, netns, nft, route, row, sysctl};
+use crate::{Linux, addr, legacy, link, netns, nft, route, row, sysctl};
 
 type Found = Vec<(Key, Object)>;
 type Links = BTreeMap<u32, LinkInfo>;
@@ -30,6 +30,8 @@ pub(crate) fn observe(linux: &mut Linux, scope: &Scope) -> Result<KernelState, F
             let links = link::all(&mut linux.route).map_err(|r| Trouble::from(r).of("ip link"))?;
             objects(linux, &links, &mut found)?;
             nft::observe(&mut linux.nft, &mut found).map_err(read("nft list ruleset"))?;
+            legacy::observe(&mut found)
+                .map_err(read("iptables-legacy-save; ip6tables-legacy-save"))?;
             if *scope == Scope::All {
                 all_rows(linux, &links, &mut found).map_err(read("ip neigh; bridge fdb"))?;
             }
@@ -40,35 +42,29 @@ pub(crate) fn observe(linux: &mut Linux, scope: &Scope) -> Result<KernelState, F
 
 /// Links and what is on them, on the host and in containers, and sysctls.
 fn objects(linux: &mut Linux, links: &Links, found: &mut Found) -> Result<(), Fault> {
-    let mut insides = BTreeMap::new();
     let mut nsids = Nsids::new();
-    for (id, path) in &linux.namespaces {
-        let watched = watched(linux, Netns::Container(*id));
-        let entered = netns::enter(path, Some(*id), |inside, _| Ok((inside, read_all(&watched))));
-        match entered {
-            Ok((inside, values)) => {
-                found.extend(sysctls(Netns::Container(*id), values));
-                insides.insert(*id, inside);
-            }
+    let mut peers = BTreeMap::new();
+    for (id, path) in linux.namespaces.clone() {
+        let watched = watched(linux, Netns::Container(id));
+        // One at a time: there may be more containers than this process may have files.
+        let entered = netns::enter(&path, Some(id), |inside, _| Ok((inside, read_all(&watched))));
+        let read = entered.and_then(|(mut inside, values)| {
+            put_sysctls(linux, Netns::Container(id), &watched, values, found);
+            let nsid = link::nsid_of(&mut linux.route, inside.fd.as_raw_fd())?;
+            nsids.extend(nsid.map(|nsid| (nsid, id)));
+            container(&mut inside, id, links, nsid, found)
+        });
+        match read {
+            Ok(names) => drop(peers.insert(id, names)),
             Err(trouble) if netns::is_gone(&trouble) => {}
             Err(trouble) => {
-                tracing::warn!(fault = %trouble.of(netns::call(path)), "a container cannot be read");
+                tracing::warn!(fault = %trouble.of(netns::call(&path)), "a container cannot be read");
             }
         }
     }
-    for (id, inside) in &insides {
-        if let Ok(Some(nsid)) = link::nsid_of(&mut linux.route, inside.fd.as_raw_fd()) {
-            nsids.insert(nsid, *id);
-        }
-    }
-    let mut peers = BTreeMap::new();
-    for (id, inside) in &mut insides {
-        let result = container(inside, *id, links, &nsids, found);
-        let names = result.map_err(|t| t.of(format!("ip addr # in netns {}", id.0)))?;
-        peers.insert(*id, names);
-    }
-    let values = read_all(&watched(linux, Netns::Host));
-    found.extend(sysctls(Netns::Host, values));
+    let watched = watched(linux, Netns::Host);
+    let values = read_all(&watched);
+    put_sysctls(linux, Netns::Host, &watched, values, found);
     host(linux, links, &nsids, &peers, found).map_err(|t| t.of("ip addr; ip route"))
 }
 
@@ -82,8 +78,20 @@ fn read_all(paths: &[String]) -> Vec<(String, String)> {
     paths.iter().filter_map(value).collect()
 }
 
-fn sysctls(ns: Netns, values: Vec<(String, String)>) -> impl Iterator<Item = (Key, Object)> {
-    values.into_iter().map(move |(path, value)| (Key::Sysctl(ns, path), Object::Sysctl(value)))
+/// What went with its link is watched no more.
+fn put_sysctls(
+    linux: &mut Linux,
+    ns: Netns,
+    watched: &[String],
+    values: Vec<(String, String)>,
+    found: &mut Found,
+) {
+    for path in watched.iter().filter(|path| !values.iter().any(|(there, _)| there == *path)) {
+        linux.sysctls.remove(&(ns, path.clone()));
+    }
+    let objects =
+        values.into_iter().map(|(path, value)| (Key::Sysctl(ns, path), Object::Sysctl(value)));
+    found.extend(objects);
 }
 
 /// The host's end of the veth pair whose other end is `link` in the namespace numbered `nsid`
@@ -103,10 +111,9 @@ fn container(
     inside: &mut Inside,
     id: NetnsId,
     host: &Links,
-    nsids: &Nsids,
+    nsid: Option<i32>,
     found: &mut Found,
 ) -> Result<BTreeMap<u32, String>, Trouble> {
-    let nsid = nsids.iter().find(|(_, container)| **container == id).map(|(nsid, _)| *nsid);
     let links = link::all(&mut inside.route)?;
     let ns = Netns::Container(id);
     let mut ours = BTreeMap::new();
@@ -244,7 +251,7 @@ fn deviations(link: &LinkInfo) -> Vec<&'static str> {
     check(link.addr_gen_mode.is_some_and(|m| m != IN6_ADDR_GEN_MODE_NONE), "addrgenmode not none");
     check(link.bridge.mcast_snooping, "mcast_snooping on");
     check(link.bridge.stp, "stp on");
-    check(link.vxlan.learning, "vxlan learning on");
+    check(link.kind == "vxlan" && !link.vxlan.is_as_made(), "vxlan learning, ttl or df changed");
     check(link.port.as_ref().is_some_and(|port| port.learning), "port learning on");
     wrong
 }
@@ -274,6 +281,7 @@ fn all_rows(linux: &mut Linux, links: &Links, found: &mut Found) -> Result<(), T
     for (link, neighbours) in neighbours {
         rows.entry(link).or_default().extend(neighbours);
     }
+    linux.own.keep(ours.values().map(|(name, _)| *name));
     for (link, (name, _)) in &ours {
         let rows = rows.remove(link).unwrap_or_default();
         linux.own.saw(name, rows.iter().map(|(key, object)| (key, object)));

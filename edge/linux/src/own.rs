@@ -3,7 +3,7 @@
 //! Events of FDB rows name no sender, and every write of ours makes one. So the hash of every row
 //! that we wrote or saw is kept (16 octets a row): an event that says what we hold is no news.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use weft_kernel::{Key, Object};
 
-/// Events of links name no sender either: for this long after we changed one, they are ours.
+/// Events of links, and of IPv6 addresses, name no sender either: for this long after we changed
+/// anything of that kind, they are ours. What others do meanwhile is found when cheap things are
+/// polled.
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// A hash is its own hash.
@@ -36,6 +38,9 @@ impl Hasher for Already {
 
 type Rows = HashMap<u64, u64, BuildHasherDefault<Already>>;
 
+/// Rows by the name of their link, so that a link's can be read anew.
+type Links = BTreeMap<String, Rows>;
+
 /// What we wrote, shared with the watcher.
 #[derive(Debug)]
 pub(crate) struct Own {
@@ -43,12 +48,9 @@ pub(crate) struct Own {
     hasher: RandomState,
     rows: Mutex<Links>,
     begun: Instant,
-    /// Milliseconds since `begun` of the last change to a link, plus one.
-    link_change: AtomicU64,
+    /// Milliseconds since `begun` of the last change to anything but rows, plus one.
+    last_change: AtomicU64,
 }
-
-/// Rows by the name of their link, so that a link's can be read anew.
-type Links = std::collections::BTreeMap<String, Rows>;
 
 impl Own {
     pub(crate) fn new(ports: [u32; 2]) -> Self {
@@ -57,7 +59,7 @@ impl Own {
             hasher: RandomState::new(),
             rows: Mutex::default(),
             begun: Instant::now(),
-            link_change: AtomicU64::new(0),
+            last_change: AtomicU64::new(0),
         }
     }
 
@@ -66,15 +68,15 @@ impl Own {
         port != 0 && self.ports.contains(&port)
     }
 
-    /// We are about to change a link, or have just done so.
-    pub(crate) fn link_changes(&self) {
-        self.link_change.store(self.now() + 1, Ordering::Relaxed);
+    /// We are about to change something that is no row, or have just done so.
+    pub(crate) fn changes(&self) {
+        self.last_change.store(self.now() + 1, Ordering::Relaxed);
     }
 
-    /// Whether we changed a link a moment ago.
-    pub(crate) fn link_changed_lately(&self) -> bool {
+    /// Whether we changed something that is no row a moment ago.
+    pub(crate) fn changed_lately(&self) -> bool {
         let settle = u64::try_from(SETTLE.as_millis()).unwrap_or(u64::MAX);
-        let last = self.link_change.load(Ordering::Relaxed);
+        let last = self.last_change.load(Ordering::Relaxed);
         last != 0 && self.now() < last.saturating_add(settle)
     }
 
@@ -98,6 +100,14 @@ impl Own {
                 Some(object) => drop(rows.insert(key, self.value(object))),
                 None => drop(rows.remove(&key)),
             }
+        }
+    }
+
+    /// These are all links that there are.
+    pub(crate) fn keep<'a>(&self, links: impl Iterator<Item = &'a str>) {
+        let there: BTreeSet<&str> = links.collect();
+        if let Ok(mut links) = self.rows.lock() {
+            links.retain(|link, _| there.contains(link.as_str()));
         }
     }
 

@@ -15,11 +15,13 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 const CREATE: u16 = 0x400;
+const APPEND: u16 = 0x800;
 const EXCLUSIVE: u16 = 0x200;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_CACHEINFO: u16 = 12;
@@ -38,6 +40,7 @@ pub(crate) struct RouteInfo {
     pub(crate) to: IpNet,
     pub(crate) link: u32,
     pub(crate) protocol: u8,
+    pub(crate) metric: u32,
     pub(crate) route: Route,
     pub(crate) mtu: Option<u32>,
     /// Whether it goes away by itself.
@@ -85,16 +88,24 @@ pub(crate) fn put(
     if there.iter().any(|r| r.protocol == PROTOCOL && r.link == link && r.route == *route) {
         return Ok(());
     }
-    for old in there.iter().filter(|r| r.protocol == PROTOCOL) {
-        delete(socket, to, old.link)?;
-    }
-    match socket.change(RTM_NEWROUTE, CREATE | EXCLUSIVE, add) {
-        Err(refusal) if refusal.errno == Errno::EEXIST => Err(Trouble::taken(
+    if there.iter().any(|r| r.protocol != PROTOCOL && r.metric == metric_of(to)) {
+        return Err(Trouble::taken(
             format!("the host has a route to {to} already"),
             format!("see `ip route show {to}`: delete it, or give the network another subnet"),
-        )),
-        Err(refusal) => Err(explain(refusal, to, route)),
-        Ok(()) => Ok(()),
+        ));
+    }
+    // Networks whose subnets overlap each have a route: behind one another, found by the link.
+    if there.iter().any(|r| r.link == link) {
+        delete(socket, to, link)?;
+    }
+    socket.change(RTM_NEWROUTE, CREATE | APPEND, add).map_err(|refusal| explain(refusal, to, route))
+}
+
+/// What the kernel gives a route that names no metric.
+const fn metric_of(to: &IpNet) -> u32 {
+    match to {
+        IpNet::V4(_) => 0,
+        IpNet::V6(_) => 1024,
     }
 }
 
@@ -145,7 +156,8 @@ fn main_table(socket: &mut Socket, protocol: u8) -> Result<Vec<RouteInfo>, Refus
             w.u32(RTA_TABLE, u32::from(TABLE_MAIN));
         };
         let found = socket.dump(RTM_GETROUTE, request, |found: &mut Vec<_>, kind, body| {
-            if kind == RTM_NEWROUTE {
+            // A kernel without IPv6 answers for IPv4 once more.
+            if kind == RTM_NEWROUTE && body.first() == Some(&family) {
                 found.extend(read(body));
             }
         });
@@ -153,7 +165,10 @@ fn main_table(socket: &mut Socket, protocol: u8) -> Result<Vec<RouteInfo>, Refus
             Ok(found) => routes.extend(found),
             // No such table yet, or no IPv6 in this kernel.
             Err(refusal)
-                if matches!(refusal.errno, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT) => {}
+                if matches!(
+                    refusal.errno,
+                    Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT
+                ) => {}
             Err(refusal) => return Err(refusal),
         }
     }
@@ -169,9 +184,14 @@ fn read(body: &[u8]) -> Option<RouteInfo> {
     let v4 = *body.first()? == 2;
     let prefix_len = *body.get(1)?;
     let mut info = RouteInfo {
-        to: IpNet::new(if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }, prefix_len).ok()?,
+        to: IpNet::new(
+            if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
+            prefix_len,
+        )
+        .ok()?,
         link: 0,
         protocol: *body.get(5)?,
+        metric: 0,
         route: Route { via: None, source: None },
         mtu: None,
         expires: false,
@@ -181,6 +201,7 @@ fn read(body: &[u8]) -> Option<RouteInfo> {
             RTA_DST => info.to = IpNet::new(attribute.ip()?, prefix_len).ok()?,
             RTA_OIF => info.link = attribute.u32()?,
             RTA_GATEWAY => info.route.via = attribute.ip(),
+            RTA_PRIORITY => info.metric = attribute.u32()?,
             RTA_PREFSRC => info.route.source = attribute.ip(),
             RTA_CACHEINFO => info.expires = crate::netlink::read::u32_at(attribute.value, 8)? != 0,
             RTA_METRICS => {

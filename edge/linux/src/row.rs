@@ -111,29 +111,20 @@ const fn bridge_row(is_bridge: bool) -> (u16, u8) {
 }
 
 fn write_delete(batch: &mut Batch, id: usize, key: &Key, link: u32, is_bridge: bool) -> bool {
+    let (family, flags, mac, ip) = match key {
+        Key::Neighbour(_, ip) => (family(*ip), 0, None, Some(*ip)),
+        Key::Fdb(_, FdbTable::Device, mac) => (AF_BRIDGE, NTF_SELF, Some(mac), None),
+        Key::Fdb(_, FdbTable::Bridge, mac) => (AF_BRIDGE, bridge_row(is_bridge).1, Some(mac), None),
+        Key::Flood(_, vtep) => (AF_BRIDGE, NTF_SELF, Some(&FLOOD), Some(*vtep)),
+        _ => return false,
+    };
     let w = batch.begin(id, RTM_DELNEIGH, 0);
-    match key {
-        Key::Neighbour(_, ip) => {
-            w.header(&ndmsg(family(*ip), link, 0, 0));
-            w.ip(NDA_DST, *ip);
-        }
-        Key::Fdb(_, FdbTable::Device, mac) => {
-            w.header(&ndmsg(AF_BRIDGE, link, 0, NTF_SELF));
-            w.attr(NDA_LLADDR, mac);
-        }
-        Key::Fdb(_, FdbTable::Bridge, mac) => {
-            w.header(&ndmsg(AF_BRIDGE, link, 0, bridge_row(is_bridge).1));
-            w.attr(NDA_LLADDR, mac);
-        }
-        Key::Flood(_, vtep) => {
-            w.header(&ndmsg(AF_BRIDGE, link, 0, NTF_SELF));
-            w.attr(NDA_LLADDR, &FLOOD);
-            w.ip(NDA_DST, *vtep);
-        }
-        _ => {
-            w.header(&ndmsg(AF_BRIDGE, link, 0, NTF_SELF));
-            return false;
-        }
+    w.header(&ndmsg(family, link, 0, flags));
+    if let Some(mac) = mac {
+        w.attr(NDA_LLADDR, mac);
+    }
+    if let Some(ip) = ip {
+        w.ip(NDA_DST, ip);
     }
     true
 }
@@ -210,27 +201,38 @@ pub(crate) fn read(body: &[u8]) -> Option<RowInfo> {
     Some(row)
 }
 
-/// Whether the row is of a kind that we write, on a link of ours: key and object, if so.
-pub(crate) fn ours(row: &RowInfo, link: &str, carrier: Carrier) -> Option<(Key, Object)> {
-    let link = || link.to_owned();
-    let mac = row.mac?;
+/// Where the row lies if it is of a kind that we write, whatever it says: on a link of ours.
+pub(crate) fn key(row: &RowInfo, link: &str, carrier: Carrier) -> Option<Key> {
+    let name = link.to_owned();
     if row.family != AF_BRIDGE {
-        let ours = row.protocol == PROTOCOL && row.state & NUD_PERMANENT != 0;
-        return ours.then_some((Key::Neighbour(link(), row.ip?), Object::Neighbour(mac)));
+        return Some(Key::Neighbour(name, row.ip?));
     }
-    if row.master.is_none() && carrier == Carrier::Vxlan {
-        return Some(match row.ip? {
-            vtep if mac == FLOOD => (Key::Flood(link(), vtep), Object::Flood),
-            vtep => (Key::Fdb(link(), FdbTable::Device, mac), Object::Fdb(Some(vtep))),
-        });
+    let mac = row.mac?;
+    match (row.master, carrier) {
+        (None, Carrier::Vxlan) if mac == FLOOD => Some(Key::Flood(name, row.ip?)),
+        (None, Carrier::Vxlan) => Some(Key::Fdb(name, FdbTable::Device, mac)),
+        // With VLANs there is a twin of every row in VLAN 1, which comes and goes with it.
+        (Some(_), _) if !row.vlan => Some(Key::Fdb(name, FdbTable::Bridge, mac)),
+        _ => None,
     }
-    // The kernel's own permanent rows are the MACs of ports and of the bridge. With VLANs there
-    // is a twin of every row in VLAN 1, which comes and goes with it.
-    let ours = row.master.is_some()
-        && !row.vlan
-        && match carrier {
-            Carrier::Bridge(own) => row.state & NUD_PERMANENT != 0 && mac != own,
-            Carrier::Vxlan | Carrier::Port => row.state & NUD_NOARP != 0,
-        };
-    ours.then(|| (Key::Fdb(link(), FdbTable::Bridge, mac), Object::Fdb(None)))
+}
+
+/// The row as key and object, if it is one that we could have written.
+pub(crate) fn ours(row: &RowInfo, link: &str, carrier: Carrier) -> Option<(Key, Object)> {
+    let mac = row.mac?;
+    let key = key(row, link, carrier)?;
+    let permanent = row.state & NUD_PERMANENT != 0;
+    let object = match (&key, carrier) {
+        (Key::Neighbour(..), _) => {
+            (row.protocol == PROTOCOL && permanent).then_some(Object::Neighbour(mac))
+        }
+        (Key::Flood(..), _) => Some(Object::Flood),
+        (Key::Fdb(_, FdbTable::Device, _), _) => Some(Object::Fdb(Some(row.ip?))),
+        // The kernel's own permanent rows are the MACs of the bridge and of its ports.
+        (_, Carrier::Bridge(own)) => (permanent && mac != own).then_some(Object::Fdb(None)),
+        (_, Carrier::Vxlan | Carrier::Port) => {
+            (row.state & NUD_NOARP != 0).then_some(Object::Fdb(None))
+        }
+    };
+    Some((key, object?))
 }

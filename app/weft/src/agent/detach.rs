@@ -21,6 +21,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// What to detach: all given parts must fit.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Detach {
+    /// The container's name, or an endpoint's identifier.
     pub(crate) name: Option<Name>,
     pub(crate) netns: Option<std::path::PathBuf>,
     pub(crate) network: Option<Name>,
@@ -48,8 +49,9 @@ impl Agent {
                 None => None,
             };
             let fits = |a: &&super::attachment::Attachment| {
-                wish.name.as_ref().is_none_or(|n| a.endpoint.name == *n)
-                    && network.is_none_or(|n| a.endpoint.network == n)
+                wish.name.as_ref().is_none_or(|n| {
+                    a.endpoint.name == *n || a.endpoint.id.to_string() == n.as_str()
+                }) && network.is_none_or(|n| a.endpoint.network == n)
                     && wish.netns.as_ref().is_none_or(|p| same_netns(&a.netns, p))
             };
             let found: Vec<EndpointId> =

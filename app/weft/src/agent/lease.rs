@@ -103,11 +103,17 @@ impl Agent {
             };
             let used = state.knowledge.used(&network);
             let cooling = state.cooling.of(id, std::time::Instant::now());
-            let free = lease.offsets.iter().filter(|o| !used.contains(*o) && !cooling.contains(*o));
+            let unsettled = state.cooling.unsettled(id);
+            // What still cools goes only to somebody for whom nothing else will do: an address
+            // asked for by itself, or the last one; and only once every peer knows it is free.
+            let unused: Vec<Offset> = lease.offsets.iter().filter(|o| !used.contains(*o)).collect();
+            let settled = unused.iter().copied().filter(|o| !unsettled.contains(*o));
+            let cool = unused.iter().copied().filter(|o| !cooling.contains(*o));
             let offsets: OffsetSet = if asked.is_empty() {
-                free.take(recall.count as usize).collect()
+                let cool: OffsetSet = cool.take(recall.count as usize).collect();
+                if cool.is_empty() { settled.take(recall.count as usize).collect() } else { cool }
             } else {
-                free.filter(|o| asked.contains(*o)).collect()
+                settled.filter(|o| asked.contains(*o)).collect()
             };
             let returning = state.returning.entry(id).or_default();
             for offset in offsets.iter() {

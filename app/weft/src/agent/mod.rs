@@ -104,13 +104,13 @@ impl Agent {
                 continue;
             }
             match serde_json::from_slice::<Attachment>(bytes) {
-                Ok(attachment) if attachment.netns.boot == boot => {
+                Ok(attachment) if attachment.netns.boot == boot && attachment.netns.is_alive() => {
                     next_order = next_order.max(attachment.order + 1);
                     driver.register_netns(&attachment.netns);
                     knowledge.attach(attachment);
                 }
                 Ok(attachment) => {
-                    tracing::info!(endpoint = %attachment.endpoint.name, "gone with the reboot");
+                    tracing::info!(endpoint = %attachment.endpoint.name, "gone while the daemon was away");
                     store.delete_record(key)?;
                 }
                 Err(error) => tracing::warn!(%key, %error, "record on disk left out"),

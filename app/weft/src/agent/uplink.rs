@@ -20,6 +20,9 @@ pub(crate) type Client = weft_rpc::connect::Client;
 /// Servers send at least a heartbeat every 5 s: silence for three of them is a dead connection.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// Faults told to a server: with more of them, something is wrong that the first ones show.
+const MOST_FAULTS: usize = 200;
+
 /// How long to wait before trying again: at first, and at most. Jittered, so that the nodes of a
 /// restarted server do not come all at once.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -257,6 +260,7 @@ impl Follower {
             })
             .collect();
         faults.extend(self.agent.refused_endpoints());
+        faults.truncate(MOST_FAULTS);
         // Applied is what can be reached by name too, unless there is no resolver to wait for.
         let handed = *self.agent.names.handed().borrow();
         let generation = if handed.up {

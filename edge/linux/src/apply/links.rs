@@ -50,13 +50,6 @@ impl Session<'_> {
     }
 
     pub(super) fn put_link(&mut self, ns: Netns, name: &str, want: &Link) -> Result<(), Trouble> {
-        self.linux.own.link_changes();
-        let result = self.put_link_now(ns, name, want);
-        self.linux.own.link_changes();
-        result
-    }
-
-    fn put_link_now(&mut self, ns: Netns, name: &str, want: &Link) -> Result<(), Trouble> {
         if want.kind == LinkKind::VethPeer {
             let index = self.owned(ns, name)?.index;
             let socket = self.socket(ns)?;
@@ -84,6 +77,7 @@ impl Session<'_> {
                 return link_write::adjust(&mut self.linux.route, &have, want, bridge);
             }
             self.owned.clear();
+            self.linux.own.saw(name, std::iter::empty());
             link_write::delete(&mut self.linux.route, have.index)?;
         }
         self.create(name, want)?;
@@ -162,17 +156,16 @@ impl Session<'_> {
     }
 
     pub(super) fn delete_link(&mut self, ns: Netns, name: &str) -> Result<(), Trouble> {
-        self.linux.own.link_changes();
         let index = self.owned(ns, name)?.index;
         self.owned.clear();
-        link_write::delete(self.socket(ns)?, index)?;
-        self.linux.own.link_changes();
-        Ok(())
+        if ns == Netns::Host {
+            self.linux.own.saw(name, std::iter::empty());
+        }
+        link_write::delete(self.socket(ns)?, index)
     }
 
     pub(super) fn put_up(&mut self, ns: Netns, name: &str) -> Result<(), Trouble> {
         let index = self.owned(ns, name)?.index;
-        self.linux.own.link_changes();
         let Err(trouble) = link_write::set_up(self.socket(ns)?, index, true) else {
             return Ok(());
         };

@@ -85,4 +85,3 @@ fn row_of(step: &Step) -> Option<(&str, &Key, Option<&Object>)> {
         Step::Delete(key) => (link, key, None),
     })
 }
-

@@ -97,11 +97,6 @@ impl Batch {
         self.ids.len()
     }
 
-    /// Octets in it.
-    pub(crate) fn size(&self) -> usize {
-        self.writer.len()
-    }
-
     fn clear(&mut self) {
         self.writer.clear();
         self.ids.clear();
@@ -122,7 +117,11 @@ impl Socket {
     /// A socket of this netlink protocol in the calling thread's network namespace.
     pub(crate) fn open(protocol: i32) -> Result<Self, Refusal> {
         let fd = raw_socket(protocol)?;
-        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(TIMEOUT.as_secs().cast_signed(), 0))?;
+        setsockopt(
+            &fd,
+            sockopt::ReceiveTimeout,
+            &TimeVal::new(TIMEOUT.as_secs().cast_signed(), 0),
+        )?;
         set_netlink_option(&fd, libc::NETLINK_EXT_ACK)?;
         set_netlink_option(&fd, libc::NETLINK_CAP_ACK)?;
         if protocol == libc::NETLINK_ROUTE {
@@ -233,10 +232,7 @@ impl Socket {
 
     /// Sends a nftables transaction (`nfnetlink`, batch messages): all of it happens, or none.
     /// Gives the numbers of the messages that were refused; a refusal of the whole is an error.
-    pub(crate) fn transact(
-        &mut self,
-        batch: &mut Batch,
-    ) -> Result<Vec<(usize, Refusal)>, Refusal> {
+    pub(crate) fn transact(&mut self, batch: &mut Batch) -> Result<Vec<(usize, Refusal)>, Refusal> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -274,7 +270,12 @@ impl Socket {
         whole.map_or(Ok(refused), Err)
     }
 
-    fn ask(&mut self, kind: u16, flags: u16, request: &impl Fn(&mut Writer)) -> Result<u32, Refusal> {
+    fn ask(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        request: &impl Fn(&mut Writer),
+    ) -> Result<u32, Refusal> {
         let seq = self.seq;
         self.seq = self.seq.wrapping_add(1);
         let mut writer = Writer::default();

@@ -128,10 +128,6 @@ impl Writer {
         &self.buffer
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.buffer.len()
-    }
-
     pub(crate) fn clear(&mut self) {
         self.buffer.clear();
         self.start = 0;

@@ -150,12 +150,7 @@ pub(crate) fn write(
 }
 
 /// Names the rules of a chain: all, or the one with this handle.
-pub(crate) fn write_rules_of(
-    w: &mut Writer,
-    table: &TableName,
-    chain: &str,
-    handle: Option<u64>,
-) {
+pub(crate) fn write_rules_of(w: &mut Writer, table: &TableName, chain: &str, handle: Option<u64>) {
     w.header(&nfgenmsg(number(table.family)));
     w.text(NFTA_RULE_TABLE, &table.name);
     w.text(NFTA_RULE_CHAIN, chain);

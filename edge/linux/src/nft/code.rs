@@ -8,9 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use weft_kernel::nft::{
-    Equal, Family, Field, Match, PacketType, Rule, Statement, TrackState,
-};
+use weft_kernel::nft::{Equal, Family, Field, Match, PacketType, Rule, Statement, TrackState};
 
 /// Changes with the form and with what expressions a rule is made into, so that rules of an older
 /// daemon are written anew.
@@ -42,8 +40,8 @@ fn entry(data: &mut Vec<u8>, kind: u8, value: &[u8]) -> Option<()> {
 }
 
 /// The rule that this user data speaks of; `None` when it is not ours.
-pub(crate) fn from_user_data(mut data: &[u8]) -> Option<Rule> {
-    let (mut comment, mut code) = (String::new(), None);
+pub(crate) fn from_user_data(whole: &[u8]) -> Option<Rule> {
+    let (mut data, mut comment, mut code) = (whole, String::new(), None);
     while let [kind, length, rest @ ..] = data {
         let value = rest.get(..usize::from(*length))?;
         match *kind {
@@ -55,7 +53,16 @@ pub(crate) fn from_user_data(mut data: &[u8]) -> Option<Rule> {
         }
         data = &rest[value.len()..];
     }
-    decode(code?, comment)
+    let code = code?;
+    // What we would not write just so, another version wrote. It is ours all the same, and is
+    // shown as what it is not: it compares unequal, and can be deleted.
+    let other = Rule {
+        matches: Vec::new(),
+        statements: Vec::new(),
+        comment: format!("of another version: {comment}"),
+    };
+    let rule = decode(code, comment);
+    Some(rule.filter(|rule| user_data(rule).as_deref() == Some(whole)).unwrap_or(other))
 }
 
 fn encode(rule: &Rule) -> Vec<u8> {
@@ -338,4 +345,128 @@ fn decode_statement(number: u8, from: &mut Reader<'_>) -> Option<Statement> {
         74 => Statement::Return,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn equal() -> impl Strategy<Value = Equal> {
+        prop_oneof![Just(Equal::Is), Just(Equal::IsNot)]
+    }
+
+    fn net() -> impl Strategy<Value = IpNet> {
+        (any::<IpAddr>(), 0..=128_u8).prop_map(|(ip, length)| {
+            let most = if ip.is_ipv4() { 32 } else { 128 };
+            IpNet::new(ip, length.min(most)).unwrap()
+        })
+    }
+
+    fn fields() -> impl Strategy<Value = Vec<Field>> {
+        let field = prop_oneof![Just(Field::SourceV4), Just(Field::SourceV6), Just(Field::Vni)];
+        proptest::collection::vec(field, 0..3)
+    }
+
+    fn condition() -> impl Strategy<Value = Match> {
+        let name = "[a-z][a-z0-9-]{0,10}\\*?";
+        let states = proptest::collection::vec(
+            prop_oneof![Just(TrackState::Established), Just(TrackState::Related)],
+            0..3,
+        );
+        let kind = prop_oneof![
+            Just(PacketType::Host),
+            Just(PacketType::Broadcast),
+            Just(PacketType::Multicast)
+        ];
+        prop_oneof![
+            (equal(), name).prop_map(|(e, name)| Match::InLink(e, name)),
+            (equal(), name).prop_map(|(e, name)| Match::OutLink(e, name)),
+            (equal(), net()).prop_map(|(e, net)| Match::Source(e, net)),
+            (equal(), net()).prop_map(|(e, net)| Match::Destination(e, net)),
+            (equal(), any::<[u8; 6]>()).prop_map(|(e, mac)| Match::EtherSource(e, mac)),
+            (equal(), any::<[u8; 6]>()).prop_map(|(e, mac)| Match::EtherDestination(e, mac)),
+            (equal(), any::<u16>()).prop_map(|(e, number)| Match::EtherType(e, number)),
+            prop_oneof![Just(Match::Family(Family::V4)), Just(Match::Family(Family::V6))],
+            (equal(), any::<u8>()).prop_map(|(e, number)| Match::Protocol(e, number)),
+            any::<u16>().prop_map(Match::UdpPort),
+            any::<u16>().prop_map(Match::TcpPort),
+            states.prop_map(Match::Tracked),
+            (equal(), any::<IpAddr>()).prop_map(|(e, ip)| Match::ArpSenderIp(e, ip)),
+            (equal(), any::<[u8; 6]>()).prop_map(|(e, mac)| Match::ArpSenderMac(e, mac)),
+            any::<u8>().prop_map(Match::Icmp6Type),
+            (equal(), any::<IpAddr>()).prop_map(|(e, ip)| Match::NdTarget(e, ip)),
+            kind.prop_map(Match::PacketType),
+            (equal(), fields(), name).prop_map(|(e, fields, set)| Match::InSet(e, fields, set)),
+        ]
+    }
+
+    fn statement() -> impl Strategy<Value = Statement> {
+        prop_oneof![
+            Just(Statement::Counter),
+            any::<(u64, u32)>().prop_map(|(rate, burst)| Statement::LimitOver { rate, burst }),
+            Just(Statement::SetPacketTypeHost),
+            any::<[u8; 6]>().prop_map(Statement::SetEtherSource),
+            Just(Statement::Notrack),
+            any::<Option<(u16, u16)>>().prop_map(Statement::Masquerade),
+            "[a-z]{1,12}".prop_map(Statement::Jump),
+            Just(Statement::Accept),
+            Just(Statement::Drop),
+            Just(Statement::Return),
+        ]
+    }
+
+    prop_compose! {
+        fn rules()(
+            matches in proptest::collection::vec(condition(), 0..4),
+            statements in proptest::collection::vec(statement(), 0..3),
+            comment in "[a-zA-Z0-9:,. -]{0,40}",
+        ) -> Rule {
+            Rule { matches, statements, comment }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_rule_reads_back_as_it_was_written(rule in rules()) {
+            let data = user_data(&rule).unwrap();
+            prop_assert_eq!(from_user_data(&data), Some(rule));
+        }
+
+        #[test]
+        fn any_octets_are_read_without_a_panic(data in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = from_user_data(&data);
+            let _ = decode(&data, String::new());
+        }
+
+        #[test]
+        fn a_rule_with_a_changed_octet_is_another_rule(
+            rule in rules(),
+            at in any::<prop::sample::Index>(),
+            flip in 1..=255_u8,
+        ) {
+            let mut data = user_data(&rule).unwrap();
+            let at = at.index(data.len());
+            data[at] ^= flip;
+            prop_assert_ne!(from_user_data(&data), Some(rule));
+        }
+    }
+
+    #[test]
+    fn other_peoples_user_data_is_not_ours_and_another_versions_is() {
+        assert_eq!(from_user_data(&[]), None);
+        assert_eq!(from_user_data(&[COMMENT, 5, b'w', b'e', b'f', b't', 0]), None);
+        assert_eq!(from_user_data(&[CODE, 9, VERSION]), None);
+        let newer = from_user_data(&[CODE, 2, VERSION + 1, 64]).unwrap();
+        assert_eq!(newer.comment, "of another version: ");
+    }
+
+    #[test]
+    fn what_is_longer_than_the_kernel_takes_is_refused() {
+        let rule = |comment: String| Rule { matches: vec![], statements: vec![], comment };
+        assert!(user_data(&rule("x".repeat(250))).is_some());
+        assert!(user_data(&rule("x".repeat(251))).is_none());
+        assert!(user_data(&rule("x".repeat(300))).is_none());
+    }
 }

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use weft_kernel::key::NftFamily;
-use weft_kernel::nft::{
-    Equal, Family, Field, Match, PacketType, Rule, Statement, TrackState,
-};
+use weft_kernel::nft::{Equal, Family, Field, Match, PacketType, Rule, Statement, TrackState};
 
 use crate::netlink::Writer;
 

@@ -34,8 +34,6 @@ const GETSETELEM: u16 = SUBSYSTEM | 13;
 const DELSETELEM: u16 = SUBSYSTEM | 14;
 /// A transaction has been committed.
 pub(crate) const NEWGEN: u16 = SUBSYSTEM | 15;
-/// Process that committed it.
-pub(crate) const NFTA_GEN_PROC_PID: u16 = 2;
 
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
@@ -52,9 +50,9 @@ const fn nfgenmsg(family: u8) -> [u8; 4] {
 const fn number(family: NftFamily) -> u8 {
     match family {
         NftFamily::Inet => 1,
-        NftFamily::Ip => 2,
+        NftFamily::Ip | NftFamily::Iptables => 2,
         NftFamily::Netdev => 5,
-        NftFamily::Ip6 => 10,
+        NftFamily::Ip6 | NftFamily::Ip6tables => 10,
     }
 }
 

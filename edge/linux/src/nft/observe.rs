@@ -8,8 +8,8 @@ use weft_kernel::{Key, Object, TableName};
 
 use super::chain::{self, ChainInfo, RuleInfo};
 use super::{
-    GETSET, GETSETELEM, GETTABLE, NEWSET, NEWSETELEM, NEWTABLE, family, foreign, is_ours,
-    nfgenmsg, number, set,
+    GETSET, GETSETELEM, GETTABLE, NEWSET, NEWSETELEM, NEWTABLE, family, foreign, is_ours, nfgenmsg,
+    number, set,
 };
 use crate::fault::Trouble;
 use crate::netlink::{Attribute, Refusal, Socket, Writer, attributes};

@@ -234,12 +234,7 @@ fn put_other(
     Ok(())
 }
 
-fn delete(
-    socket: &mut Socket,
-    batch: &mut Batch,
-    number: usize,
-    key: &Key,
-) -> Result<(), Trouble> {
+fn delete(socket: &mut Socket, batch: &mut Batch, number: usize, key: &Key) -> Result<(), Trouble> {
     match key {
         Key::Table(table) => {
             let w = batch.begin(number, DELTABLE, 0);

@@ -1,5 +1,5 @@
 //! A network namespace for each test, which ends with it.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,7 +13,7 @@ use weft_kernel::nft::{
     Statement, TrackState,
 };
 use weft_kernel::object::{Link, Port, Route};
-use weft_kernel::{Key, KernelState, LinkKind, Netns, NetnsId, Object, Scope, Step, TableName};
+use weft_kernel::{KernelState, Key, LinkKind, Netns, NetnsId, Object, Scope, Step, TableName};
 use weft_linux::Linux;
 
 /// Runs `test` on a thread in a namespace of its own.
@@ -84,6 +84,11 @@ impl Drop for Container {
     }
 }
 
+/// A path that no other test uses.
+pub fn temporary(ending: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("wt-linux-{}.{ending}", nix::unistd::gettid()))
+}
+
 /// A command that must succeed; its output.
 pub fn run(program: &str, args: &str) -> String {
     let output = Command::new(program).args(args.split_whitespace()).output().unwrap();
@@ -97,12 +102,12 @@ pub fn run(program: &str, args: &str) -> String {
 
 /// An argument with spaces: one string for `nft`.
 pub fn nft(command: &str) -> String {
-    let output = Command::new("nft").arg(command).output().unwrap();
-    assert!(
-        output.status.success(),
-        "nft {command}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let (flags, command) = match command.strip_prefix("-a ") {
+        Some(rest) => (vec!["-a"], rest),
+        None => (vec![], command),
+    };
+    let output = Command::new("nft").args(flags).arg(command).output().unwrap();
+    assert!(output.status.success(), "nft {command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -253,29 +258,47 @@ pub fn endpoint(vni: u32, octet: u8, id: NetnsId) -> Objects {
     ]
 }
 
-/// Filters of the host, with every match and statement there is.
-pub fn filters() -> Objects {
-    let net = |text: &str| text.parse::<ipnet::IpNet>().unwrap();
+fn net(text: &str) -> ipnet::IpNet {
+    text.parse().unwrap()
+}
+
+fn bridges() -> String {
+    "wb-*".to_owned()
+}
+
+fn sets() -> Objects {
     let (vni, v4, v6) = (Field::Vni, Field::SourceV4, Field::SourceV6);
     let set = |name: &str, of: &[Field]| {
         (Key::Set(inet(), name.into()), Object::Set(Set { of: of.to_vec() }))
     };
     let element =
         |set: &str, text: &str| (Key::Element(inet(), set.into(), text.into()), Object::Element);
+    vec![
+        set("members4", &[v4, vni]),
+        set("members6", &[v6, vni]),
+        set("vnis", &[vni]),
+        element("members4", "172.30.0.16 . 5701633"),
+        element("members6", "fd77::16 . 5701633"),
+        element("vnis", "5701633"),
+        element("vnis", "5701634"),
+    ]
+}
+
+fn prerouting() -> Object {
     let stranger = |family, field, members: &str| {
         drop_rule(
             vec![
                 Match::UdpPort(4789),
                 Match::Family(family),
-                Match::InSet(Equal::Is, vec![vni], "vnis".into()),
-                Match::InSet(Equal::IsNot, vec![field, vni], members.into()),
+                Match::InSet(Equal::Is, vec![Field::Vni], "vnis".into()),
+                Match::InSet(Equal::IsNot, vec![field, Field::Vni], members.into()),
             ],
             "not a member",
         )
     };
-    let prerouting = vec![
-        stranger(Family::V4, v4, "members4"),
-        stranger(Family::V6, v6, "members6"),
+    let rules = vec![
+        stranger(Family::V4, Field::SourceV4, "members4"),
+        stranger(Family::V6, Field::SourceV6, "members6"),
         rule(
             vec![
                 Match::InLink(Equal::Is, "wb-570001".into()),
@@ -286,8 +309,11 @@ pub fn filters() -> Objects {
             "web",
         ),
     ];
-    let bridges = || "wb-*".to_owned();
-    let forward = vec![
+    filter(HookPoint::Prerouting, -300, rules)
+}
+
+fn forward() -> Object {
+    let rules = vec![
         rule(
             vec![Match::InLink(Equal::Is, bridges()), Match::OutLink(Equal::Is, bridges())],
             vec![Statement::Jump("between".into())],
@@ -314,56 +340,46 @@ pub fn filters() -> Objects {
             "",
         ),
     ];
-    let nat = Hook { kind: ChainKind::Nat, point: HookPoint::Postrouting, priority: 100 };
-    let leaving = |extra: Vec<Match>| {
-        let mut all = vec![
+    filter(HookPoint::Forward, 0, rules)
+}
+
+fn postrouting() -> Object {
+    let hook = Hook { kind: ChainKind::Nat, point: HookPoint::Postrouting, priority: 100 };
+    let leaving = || {
+        vec![
             Match::Source(Equal::Is, net("10.3.0.0/16")),
             Match::OutLink(Equal::IsNot, "wb-570001".into()),
-        ];
-        all.extend(extra);
-        all
+        ]
     };
-    let postrouting = vec![
-        rule(
-            leaving(vec![Match::Protocol(Equal::Is, 17)]),
-            vec![Statement::Masquerade(Some((32_768, 65_535)))],
-            "web",
-        ),
-        rule(leaving(vec![]), vec![Statement::Masquerade(None)], "web"),
+    let mut udp = leaving();
+    udp.push(Match::Protocol(Equal::Is, 17));
+    let rules = vec![
+        rule(udp, vec![Statement::Masquerade(Some((32_768, 65_535)))], "web"),
+        rule(leaving(), vec![Statement::Masquerade(None)], "web"),
     ];
+    Object::Chain(Chain { hook: Some(hook), rules })
+}
+
+/// Filters of the host, with every match and statement that there is.
+pub fn filters() -> Objects {
+    let between = Chain { hook: None, rules: vec![rule(vec![], vec![Statement::Return], "")] };
     let chain = |name: &str, chain| (Key::Chain(inet(), name.into()), chain);
-    vec![
-        (Key::Table(inet()), Object::Table),
-        (Key::Table(netdev()), Object::Table),
-        set("members4", &[v4, vni]),
-        set("members6", &[v6, vni]),
-        set("vnis", &[vni]),
-        element("members4", "172.30.0.16 . 5701633"),
-        element("members6", "fd77::16 . 5701633"),
-        element("vnis", "5701633"),
-        element("vnis", "5701634"),
-        chain(
-            "between",
-            Object::Chain(Chain {
-                hook: None,
-                rules: vec![rule(vec![], vec![Statement::Return], "")],
-            }),
-        ),
-        chain("forward", filter(HookPoint::Forward, 0, forward)),
-        chain(
-            "postrouting",
-            Object::Chain(Chain { hook: Some(nat), rules: postrouting }),
-        ),
-        chain("prerouting", filter(HookPoint::Prerouting, -300, prerouting)),
-    ]
+    let mut all = vec![(Key::Table(inet()), Object::Table), (Key::Table(netdev()), Object::Table)];
+    all.extend(sets());
+    all.extend([
+        chain("between", Object::Chain(between)),
+        chain("forward", forward()),
+        chain("postrouting", postrouting()),
+        chain("prerouting", prerouting()),
+    ]);
+    all
 }
 
 /// Chains of a VTEP, with the rest of what frames are matched by.
 pub fn vtep_chains(vni: u32) -> Objects {
     let vtep = format!("wv-{vni:06x}");
-    let key = |direction: &str| {
-        Key::DeviceChain(netdev(), vtep.clone(), format!("{vtep}-{direction}"))
-    };
+    let key =
+        |direction: &str| Key::DeviceChain(netdev(), vtep.clone(), format!("{vtep}-{direction}"));
     let coming = vec![
         drop_rule(vec![Match::EtherSource(Equal::Is, mac(3))], "another host's gateway"),
         rule(
@@ -377,7 +393,10 @@ pub fn vtep_chains(vni: u32) -> Objects {
             vec![Match::Icmp6Type(136), Match::NdTarget(Equal::IsNot, "fd00::2".parse().unwrap())],
             "",
         ),
-        drop_rule(vec![Match::EtherType(Equal::IsNot, 0x0806), Match::PacketType(PacketType::Host)], ""),
+        drop_rule(
+            vec![Match::EtherType(Equal::IsNot, 0x0806), Match::PacketType(PacketType::Host)],
+            "",
+        ),
         rule(
             vec![Match::PacketType(PacketType::Multicast)],
             vec![
@@ -438,7 +457,9 @@ pub fn assert_same(have: &KernelState, want: &KernelState) {
         }
     }
     wrong.extend(
-        have.iter().filter(|(key, _)| want.get(key).is_none()).map(|(k, o)| format!("extra: {k} {o:?}")),
+        have.iter()
+            .filter(|(key, _)| want.get(key).is_none())
+            .map(|(k, o)| format!("extra: {k} {o:?}")),
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
