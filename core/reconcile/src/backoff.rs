@@ -65,6 +65,11 @@ impl Troubles {
         next
     }
 
+    /// Whether `key` has failed once only.
+    pub(crate) fn is_first(&self, key: &Key) -> bool {
+        self.by_key.get(key).is_some_and(|trouble| trouble.attempts == 1)
+    }
+
     /// `key` is no trouble any more.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Trouble> {
         let trouble = self.by_key.remove(key)?;

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use weft_kernel::{Fault, FaultKind, KernelState, Key, NetnsId, Object, Scope, Section, Step};
+use weft_kernel::{
+    Fault, FaultKind, KernelState, Key, Netns, NetnsId, Object, Scope, Section, Step,
+};
 
 use crate::backoff::Troubles;
 use crate::diff::diff_in;
@@ -263,6 +265,9 @@ impl Machine {
 
     fn succeeded(&mut self, step: Step, now: Millis) {
         self.relieve(step.key());
+        if let Step::Put(Key::Link(ns, link), _) = &step {
+            self.relieve_what_sits_on(*ns, link);
+        }
         self.damages.repaired(step.key(), now);
         let mut touched = BTreeSet::new();
         if let Some(plan) = &self.plan {
@@ -274,6 +279,17 @@ impl Machine {
             }
         }
         self.dirty.extend(touched);
+    }
+
+    /// What failed for want of this link, or of its place in a bridge, need not wait for its turn.
+    fn relieve_what_sits_on(&mut self, ns: Netns, link: &str) {
+        let sits = |key: &Key| key.sits_on() == Some((ns, link));
+        let keys: Vec<Key> =
+            self.troubles.iter().map(|(key, _)| key).filter(|key| sits(key)).cloned().collect();
+        for key in keys {
+            self.dirty.insert(key.section());
+            self.relieve(&key);
+        }
     }
 
     fn failed(&mut self, step: Step, fault: Fault, now: Millis) {
@@ -293,6 +309,10 @@ impl Machine {
         let kind = if fault.kind == FaultKind::NetnsGone { FaultKind::Again } else { fault.kind };
         if let Some(next) = self.troubles.add(&key, Fault { kind, ..fault }, now) {
             self.watch.request(Scope::of(&key), next);
+        }
+        if key.sits_on().is_some() && self.troubles.is_first(&key) {
+            // It may be the link that is missing, with nobody having told.
+            self.watch.request(Scope::Cheap, now);
         }
         if is_needed(&key) {
             self.dirty.insert(key.section());

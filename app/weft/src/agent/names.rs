@@ -11,13 +11,16 @@ use weft_dns::NameTable;
 use weft_model::Generation;
 use weft_resolver::{Client, ClientError, Config};
 
-use super::driver::WantedNames;
+use super::driver::{Progress, WantedNames};
 
 /// The resolver of this version replaces one of another.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How long to wait before the resolver is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// How long names wait for the kernel.
+const KERNEL: Duration = Duration::from_secs(1);
 
 /// The resolver, as the daemon sees it.
 pub(crate) struct Names {
@@ -70,7 +73,13 @@ impl Names {
     }
 
     /// Hands every new table over, and starts the resolver whenever it is not there.
-    pub(crate) async fn keep(self: Arc<Self>, mut wanted: watch::Receiver<WantedNames>) {
+    /// A table goes out once the kernel holds what its names lead to: a name that is answered can
+    /// be reached, and the bridge it is answered at is there.
+    pub(crate) async fn keep(
+        self: Arc<Self>,
+        mut wanted: watch::Receiver<WantedNames>,
+        mut progress: watch::Receiver<Arc<Progress>>,
+    ) {
         // The first table is the empty one from before the first plan: nothing to hand over.
         if wanted.changed().await.is_err() {
             return;
@@ -78,6 +87,9 @@ impl Names {
         let mut last: Option<Arc<NameTable>> = None;
         loop {
             let now = wanted.borrow_and_update().clone();
+            let applied = progress.wait_for(|p| p.sequence >= now.sequence);
+            // Whether the kernel came in time or not, names must not wait for a broken one.
+            let _ = tokio::time::timeout(KERNEL, applied).await;
             let same = last.as_ref().is_some_and(|last| same_names(last, &now.table));
             let up = (same && self.is_up()) || self.hand_over_table(now.table.clone()).await;
             last = up.then_some(now.table);

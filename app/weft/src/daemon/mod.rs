@@ -189,7 +189,7 @@ impl Daemon {
         tasks.spawn(agent.clone().keep_published());
         tasks.spawn(agent.clone().keep_house());
         tasks.spawn(facts::keep(agent.clone(), changed));
-        tasks.spawn(names.keep(agent.driver.names()));
+        tasks.spawn(names.keep(agent.driver.names(), agent.progress()));
         let running =
             Arc::new(Running { agent, server, certificates, servers, tasks: Mutex::new(tasks) });
         running.tasks.lock().await.spawn(renew::keep(self.clone(), running.clone()));
