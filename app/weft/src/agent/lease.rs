@@ -10,6 +10,7 @@ use weft_state::rejection::Code;
 
 use super::Agent;
 use super::refusal::Refusal;
+use super::uplink::PATIENCE;
 
 /// How long a granted lease may take to arrive on the stream of rows.
 const ARRIVAL: Duration = Duration::from_secs(3);
@@ -20,9 +21,10 @@ impl Agent {
         if let Some(network) = self.state().knowledge.rows.network_named(name) {
             return Ok(network.clone());
         }
-        let mut client = self.uplink.client().ok_or_else(|| Refusal::NoServer {
-            what: format!("joining network '{name}', which no container of this host is on,"),
-        })?;
+        let mut client =
+            self.uplink.client_within(PATIENCE).await.ok_or_else(|| Refusal::NoServer {
+                what: format!("joining network '{name}', which no container of this host is on,"),
+            })?;
         let listed = client.list(wire::ListRequest { kind: "network".to_owned() }).await;
         let listed = listed.map_err(|status| refused(&status, "looking the network up"))?;
         let rows =
@@ -49,9 +51,10 @@ impl Agent {
         network: &Network,
         wanted: &[Offset],
     ) -> Result<(), Refusal> {
-        let mut client = self.uplink.client().ok_or_else(|| Refusal::NoServer {
-            what: format!("getting more addresses of network '{}'", network.name),
-        })?;
+        let mut client =
+            self.uplink.client_within(PATIENCE).await.ok_or_else(|| Refusal::NoServer {
+                what: format!("getting more addresses of network '{}'", network.name),
+            })?;
         let request = wire::LeaseRequest {
             network_id: network.id.to_string(),
             wanted: wanted.iter().map(|o| o.0).collect(),

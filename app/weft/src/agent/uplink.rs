@@ -23,6 +23,9 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Faults told to a server: with more of them, something is wrong that the first ones show.
 const MOST_FAULTS: usize = 200;
 
+/// How long a wish that needs a server waits for one.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long to wait before trying again: at first, and at most. Jittered, so that the nodes of a
 /// restarted server do not come all at once.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -53,6 +56,14 @@ impl Uplink {
     /// A client, while a server is connected.
     pub(crate) fn client(&self) -> Option<Client> {
         self.client.borrow().clone()
+    }
+
+    /// A client, as soon as a server is connected, within `limit`: a daemon that has just begun,
+    /// or a server that has just come back, need a moment to find each other.
+    pub(crate) async fn client_within(&self, limit: Duration) -> Option<Client> {
+        let mut client = self.client.subscribe();
+        let connected = client.wait_for(Option::is_some);
+        tokio::time::timeout(limit, connected).await.ok()?.ok()?.clone()
     }
 
     /// Whether a server is connected and has sent everything.

@@ -18,6 +18,7 @@ use crate::agent::Agent;
 use crate::agent::attach::Attach;
 use crate::agent::detach::Detach;
 use crate::agent::refusal::Refusal;
+use crate::agent::uplink::{Client, PATIENCE};
 
 use super::Daemon;
 
@@ -47,8 +48,8 @@ impl LocalService {
         })
     }
 
-    fn server(&self) -> Result<crate::agent::uplink::Client, Status> {
-        self.agent()?.uplink.client().ok_or_else(|| {
+    async fn server(&self) -> Result<Client, Status> {
+        self.agent()?.uplink.client_within(PATIENCE).await.ok_or_else(|| {
             Status::unavailable(
                 "no server can be reached: see `weft status` for the address it tries",
             )
@@ -133,36 +134,36 @@ impl Local for LocalService {
     }
 
     async fn list(&self, request: Request<wire::ListRequest>) -> Reply<wire::ListReply> {
-        self.server()?.list(request.into_inner()).await
+        self.server().await?.list(request.into_inner()).await
     }
 
     async fn create_network(
         &self,
         request: Request<wire::CreateNetworkRequest>,
     ) -> Reply<wire::RowReply> {
-        self.server()?.create_network(request.into_inner()).await
+        self.server().await?.create_network(request.into_inner()).await
     }
 
     async fn remove_network(
         &self,
         request: Request<wire::RemoveRequest>,
     ) -> Reply<wire::Committed> {
-        self.server()?.remove_network(request.into_inner()).await
+        self.server().await?.remove_network(request.into_inner()).await
     }
 
     async fn create_token(
         &self,
         request: Request<wire::CreateTokenRequest>,
     ) -> Reply<wire::CreateTokenReply> {
-        self.server()?.create_token(request.into_inner()).await
+        self.server().await?.create_token(request.into_inner()).await
     }
 
     async fn revoke_token(&self, request: Request<wire::RemoveRequest>) -> Reply<wire::Committed> {
-        self.server()?.revoke_token(request.into_inner()).await
+        self.server().await?.revoke_token(request.into_inner()).await
     }
 
     async fn remove_node(&self, request: Request<wire::RemoveRequest>) -> Reply<wire::Committed> {
-        self.server()?.remove_node(request.into_inner()).await
+        self.server().await?.remove_node(request.into_inner()).await
     }
 }
 
