@@ -22,7 +22,10 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let there = cluster.attach("b", "there", &["--network", "web"]);
     cluster.kill_daemon("b");
     std::thread::scope(|scope| {
-        scope.spawn(|| on_host_b(&cluster, &network)).join().map_err(|_| anyhow::anyhow!("panic"))?
+        scope
+            .spawn(|| on_host_b(&cluster, &network))
+            .join()
+            .map_err(|_| anyhow::anyhow!("panic"))?
     })?;
     until(Duration::from_secs(60), "all endpoints are in the kernel", || {
         let fdb = cluster.on("c", &["bridge", "fdb", "show"]).ok();
