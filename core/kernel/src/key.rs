@@ -236,6 +236,25 @@ impl Key {
         }
     }
 
+    /// The network namespace this object lies in; `None` for what belongs to the host as a whole.
+    pub const fn netns(&self) -> Option<Netns> {
+        match self {
+            Self::Link(ns, _)
+            | Self::Sysctl(ns, _)
+            | Self::Address(ns, ..)
+            | Self::Up(ns, _)
+            | Self::Route(ns, ..) => Some(*ns),
+            Self::DeviceChain(..) | Self::Neighbour(..) | Self::Fdb(..) | Self::Flood(..) => {
+                Some(Netns::Host)
+            }
+            Self::Table(_)
+            | Self::Set(..)
+            | Self::Element(..)
+            | Self::Chain(..)
+            | Self::ForeignRule(..) => None,
+        }
+    }
+
     /// The link that this object sits on and goes away with, if it sits on one.
     pub fn sits_on(&self) -> Option<(Netns, &str)> {
         match self {

@@ -4,9 +4,10 @@
 //! (attachments, addresses on their way back) exist nowhere else: writing one returns when the
 //! disk has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use redb::{
     Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
@@ -30,6 +31,23 @@ const LAZY_COMMITS: u32 = 64;
 pub struct AgentStore {
     database: Database,
     lazy: AtomicU32,
+    group: Mutex<Group>,
+    /// A group was committed.
+    committed: Condvar,
+}
+
+/// Records that wait for the disk together.
+#[derive(Debug, Default)]
+struct Group {
+    waiting: Vec<(String, Option<Vec<u8>>)>,
+    /// Number of the group that newcomers join.
+    gathering: u64,
+    /// All groups below this number have been tried.
+    done: u64,
+    /// Those of them that failed.
+    failed: BTreeSet<u64>,
+    /// Whether a commit is under way.
+    busy: bool,
 }
 
 /// Everything in an [`AgentStore`].
@@ -71,7 +89,12 @@ impl AgentStore {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let database = file::open(path, CACHE)?;
-        let store = Self { database, lazy: AtomicU32::new(0) };
+        let store = Self {
+            database,
+            lazy: AtomicU32::new(0),
+            group: Mutex::default(),
+            committed: Condvar::new(),
+        };
         let format = || number(&store.database.begin_read()?, "format");
         match format().map_err(storage("be read"))? {
             None => store.write("write its format", Durability::Immediate, |txn| {
@@ -151,10 +174,7 @@ impl AgentStore {
     /// # Errors
     /// [`StoreError::Storage`], and then nothing changed.
     pub fn put_record(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        self.write("write a record", Durability::Immediate, |txn| {
-            txn.open_table(RECORDS)?.insert(key, bytes)?;
-            Ok(())
-        })
+        self.record(key, Some(bytes))
     }
 
     /// Waits until the disk has everything.
@@ -170,8 +190,59 @@ impl AgentStore {
     /// # Errors
     /// [`StoreError::Storage`], and then nothing changed.
     pub fn delete_record(&self, key: &str) -> Result<(), StoreError> {
-        self.write("delete a record", Durability::Immediate, |txn| {
-            txn.open_table(RECORDS)?.remove(key)?;
+        self.record(key, None)
+    }
+
+    /// Writes or deletes a record. Calls that come while the disk is busy share the next commit:
+    /// the first of them makes it for all.
+    fn record(&self, key: &str, bytes: Option<&[u8]>) -> Result<(), StoreError> {
+        let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = group.gathering;
+        group.waiting.push((key.to_owned(), bytes.map(<[u8]>::to_vec)));
+        while group.done <= mine {
+            if !group.busy {
+                return self.lead(group);
+            }
+            group = self.committed.wait(group).unwrap_or_else(PoisonError::into_inner);
+        }
+        let failed = group.failed.contains(&mine);
+        drop(group);
+        // Somebody else's record may be at fault: by itself, this one gets its own answer.
+        if failed {
+            self.write_records(&[(key.to_owned(), bytes.map(<[u8]>::to_vec))])
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Commits everything that waits.
+    fn lead(&self, mut group: MutexGuard<'_, Group>) -> Result<(), StoreError> {
+        let number = group.gathering;
+        let records = std::mem::take(&mut group.waiting);
+        group.gathering += 1;
+        group.busy = true;
+        drop(group);
+        let result = self.write_records(&records);
+        let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
+        group.busy = false;
+        group.done = number + 1;
+        if result.is_err() {
+            group.failed.insert(number);
+        }
+        drop(group);
+        self.committed.notify_all();
+        result
+    }
+
+    fn write_records(&self, records: &[(String, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+        self.write("write a record", Durability::Immediate, |txn| {
+            let mut table = txn.open_table(RECORDS)?;
+            for (key, bytes) in records {
+                match bytes {
+                    Some(bytes) => drop(table.insert(key.as_str(), bytes.as_slice())?),
+                    None => drop(table.remove(key.as_str())?),
+                }
+            }
             Ok(())
         })
     }

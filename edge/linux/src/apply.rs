@@ -67,6 +67,11 @@ pub(crate) fn apply(linux: &mut Linux, steps: &[Step]) -> Vec<Result<(), Fault>>
     if quiet {
         session.linux.own.changes();
     }
+    for step in steps {
+        if let Some(Netns::Container(id)) = step.key().netns() {
+            session.linux.interiors.remove(&id);
+        }
+    }
     while results.len() < steps.len() {
         let rest = &steps[results.len()..];
         let Some(first) = rest.first() else { break };
@@ -83,6 +88,11 @@ pub(crate) fn apply(linux: &mut Linux, steps: &[Step]) -> Vec<Result<(), Fault>>
     }
     if quiet {
         session.linux.own.changes();
+    }
+    for step in steps {
+        if let Some(Netns::Container(id)) = step.key().netns() {
+            session.linux.interiors.remove(&id);
+        }
     }
     let faults = results.into_iter().zip(steps);
     faults.map(|(result, step)| result.map_err(|trouble| trouble.of(call::call(step)))).collect()

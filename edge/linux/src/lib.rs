@@ -59,6 +59,9 @@ pub struct Linux {
     namespaces: BTreeMap<NetnsId, PathBuf>,
     sysctls: BTreeSet<(Netns, String)>,
     own: Arc<Own>,
+    /// What was found in containers, and which one's turn it is to be entered again.
+    interiors: BTreeMap<NetnsId, observe::Interior>,
+    turn: usize,
 }
 
 impl Linux {
@@ -74,7 +77,15 @@ impl Linux {
         let route = socket(libc::NETLINK_ROUTE, "NETLINK_ROUTE")?;
         let nft = socket(libc::NETLINK_NETFILTER, "NETLINK_NETFILTER")?;
         let own = Arc::new(Own::new([route.port(), nft.port()]));
-        Ok(Self { route, nft, namespaces: BTreeMap::new(), sysctls: BTreeSet::new(), own })
+        Ok(Self {
+            route,
+            nft,
+            namespaces: BTreeMap::new(),
+            sysctls: BTreeSet::new(),
+            own,
+            interiors: BTreeMap::new(),
+            turn: 0,
+        })
     }
 
     /// Everything of ours within `scope`: of each object only what Weft manages. A link with a
@@ -112,6 +123,7 @@ impl Linux {
     /// Forgets a namespace: nothing in it is observed any more, and nothing can be put there.
     pub fn forget_netns(&mut self, id: NetnsId) {
         self.namespaces.remove(&id);
+        self.interiors.remove(&id);
         self.sysctls.retain(|(ns, _)| *ns != Netns::Container(id));
     }
 

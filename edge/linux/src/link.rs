@@ -67,7 +67,7 @@ pub(crate) const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 pub(crate) const IFF_UP: u32 = 1;
 
 /// A link as the kernel shows it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LinkInfo {
     pub(crate) index: u32,
     pub(crate) flags: u32,
@@ -88,14 +88,14 @@ pub(crate) struct LinkInfo {
 }
 
 /// What only bridges have.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct BridgeInfo {
     pub(crate) stp: bool,
     pub(crate) mcast_snooping: bool,
 }
 
 /// What only VXLAN devices have.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct VxlanInfo {
     pub(crate) vni: u32,
     pub(crate) local: Option<IpAddr>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 use weft_kernel::object::{Link, LinkKind, Port};
 use weft_kernel::{Fault, KernelState, Key, Netns, NetnsId, Object, Scope};
@@ -28,7 +29,7 @@ pub(crate) fn observe(linux: &mut Linux, scope: &Scope) -> Result<KernelState, F
         }
         Scope::All | Scope::Cheap => {
             let links = link::all(&mut linux.route).map_err(|r| Trouble::from(r).of("ip link"))?;
-            objects(linux, &links, &mut found)?;
+            objects(linux, &links, *scope == Scope::All, &mut found)?;
             nft::observe(&mut linux.nft, &mut found).map_err(read("nft list ruleset"))?;
             legacy::observe(&mut found)
                 .map_err(read("iptables-legacy-save; ip6tables-legacy-save"))?;
@@ -40,25 +41,58 @@ pub(crate) fn observe(linux: &mut Linux, scope: &Scope) -> Result<KernelState, F
     Ok(found.into_iter().collect())
 }
 
+/// Containers that a reading of everything cheap enters: entering one costs as much as reading
+/// the whole host, so with many of them each is entered in its turn.
+const ENTERED: usize = 8;
+
+/// What was found in a container when it was last entered.
+#[derive(Debug, Clone)]
+pub(crate) struct Interior {
+    found: Found,
+    nsid: Option<i32>,
+    /// The names of all its links.
+    names: BTreeMap<u32, String>,
+    /// The host's ends of its links at the time: when one has changed, so may the other end.
+    ends: Vec<LinkInfo>,
+}
+
 /// Links and what is on them, on the host and in containers, and sysctls.
-fn objects(linux: &mut Linux, links: &Links, found: &mut Found) -> Result<(), Fault> {
+fn objects(
+    linux: &mut Linux,
+    links: &Links,
+    thorough: bool,
+    found: &mut Found,
+) -> Result<(), Fault> {
     let mut nsids = Nsids::new();
     let mut peers = BTreeMap::new();
-    for (id, path) in linux.namespaces.clone() {
-        let watched = watched(linux, Netns::Container(id));
-        // One at a time: there may be more containers than this process may have files.
-        let entered = netns::enter(&path, Some(id), |inside, _| Ok((inside, read_all(&watched))));
-        let read = entered.and_then(|(mut inside, values)| {
-            put_sysctls(linux, Netns::Container(id), &watched, values, found);
-            let nsid = link::nsid_of(&mut linux.route, inside.fd.as_raw_fd())?;
-            nsids.extend(nsid.map(|nsid| (nsid, id)));
-            container(&mut inside, id, links, nsid, found)
-        });
-        match read {
-            Ok(names) => drop(peers.insert(id, names)),
-            Err(trouble) if netns::is_gone(&trouble) => {}
+    let namespaces: Vec<(NetnsId, PathBuf)> =
+        linux.namespaces.iter().map(|(id, path)| (*id, path.clone())).collect();
+    let turn = linux.turn;
+    linux.turn = (turn + ENTERED) % namespaces.len().max(1);
+    for (number, (id, path)) in namespaces.iter().enumerate() {
+        let place = (number + namespaces.len() - turn % namespaces.len()) % namespaces.len();
+        let known = linux
+            .interiors
+            .get(id)
+            .filter(|known| !thorough && place >= ENTERED && known.ends == ends(links, known.nsid));
+        let interior = match known {
+            Some(known) => Ok(known.clone()),
+            // One at a time: there may be more containers than this process may have files.
+            None => enter(linux, links, *id, path),
+        };
+        match interior {
+            Ok(interior) => {
+                found.extend(interior.found.iter().cloned());
+                nsids.extend(interior.nsid.map(|nsid| (nsid, *id)));
+                peers.insert(*id, interior.names.clone());
+                linux.interiors.insert(*id, interior);
+            }
             Err(trouble) => {
-                tracing::warn!(fault = %trouble.of(netns::call(&path)), "a container cannot be read");
+                linux.interiors.remove(id);
+                if !netns::is_gone(&trouble) {
+                    let fault = trouble.of(netns::call(path));
+                    tracing::warn!(%fault, "a container cannot be read");
+                }
             }
         }
     }
@@ -66,6 +100,24 @@ fn objects(linux: &mut Linux, links: &Links, found: &mut Found) -> Result<(), Fa
     let values = read_all(&watched);
     put_sysctls(linux, Netns::Host, &watched, values, found);
     host(linux, links, &nsids, &peers, found).map_err(|t| t.of("ip addr; ip route"))
+}
+
+/// The host's ends of the veth pairs that lead into the namespace of this number.
+fn ends(links: &Links, nsid: Option<i32>) -> Vec<LinkInfo> {
+    let leads = |link: &&LinkInfo| nsid.is_some() && link.lower_nsid == nsid;
+    links.values().filter(leads).cloned().collect()
+}
+
+/// Reads a container from inside.
+fn enter(linux: &mut Linux, links: &Links, id: NetnsId, path: &Path) -> Result<Interior, Trouble> {
+    let watched = watched(linux, Netns::Container(id));
+    let (mut inside, values) =
+        netns::enter(path, Some(id), |inside, _| Ok((inside, read_all(&watched))))?;
+    let mut found = Found::new();
+    put_sysctls(linux, Netns::Container(id), &watched, values, &mut found);
+    let nsid = link::nsid_of(&mut linux.route, inside.fd.as_raw_fd())?;
+    let names = container(&mut inside, id, links, nsid, &mut found)?;
+    Ok(Interior { found, nsid, names, ends: ends(links, nsid) })
 }
 
 fn watched(linux: &Linux, ns: Netns) -> Vec<String> {
