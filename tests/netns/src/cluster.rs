@@ -22,13 +22,15 @@ pub struct Topology {
     pub mtu: u32,
     /// What the hosts take for `/etc/resolv.conf`.
     pub resolv_conf: Option<String>,
+    /// What the daemons have in their environment beside the lab's.
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Topology {
     fn default() -> Self {
         // No servers to ask of names that are not ours: they fail at once.
         let resolv_conf = Some("# none\n".to_owned());
-        Self { hosts: 2, ipv6_underlay: false, mtu: 1500, resolv_conf }
+        Self { hosts: 2, ipv6_underlay: false, mtu: 1500, resolv_conf, environment: Vec::new() }
     }
 }
 
@@ -36,6 +38,7 @@ impl Default for Topology {
 #[derive(Debug)]
 pub struct Cluster {
     lab: Lab,
+    environment: Vec<(&'static str, &'static str)>,
     daemons: Mutex<BTreeMap<String, Process>>,
 }
 
@@ -248,7 +251,7 @@ impl Cluster {
             ..LabConfig::new(&format!("wt-{name}-{}", std::process::id()))
         };
         let lab = Lab::up(config).unwrap_or_else(|e| panic!("no lab: {e} {}", e.hint()));
-        let cluster = Self { lab, daemons: Mutex::default() };
+        let cluster = Self { lab, environment: topology.environment, daemons: Mutex::default() };
         for host in cluster.hosts() {
             cluster.start_daemon(&host.name);
         }
@@ -304,6 +307,7 @@ impl Cluster {
         let open =
             || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(&log) };
         let (Ok(out), Ok(err)) = (open(), open()) else { panic!("cannot write {}", log.display()) };
+        command.envs(self.environment.iter().copied());
         command.arg("daemon").stdin(Stdio::null()).stdout(out).stderr(err);
         let daemon = Process::spawn(command).unwrap_or_else(|e| panic!("no daemon: {e}"));
         self.with_daemons(|daemons| daemons.insert(host.to_owned(), daemon));

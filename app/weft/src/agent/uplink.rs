@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use weft_model::{Generation, Row, RowKey};
 use weft_rpc::{rows, wire};
@@ -19,6 +19,9 @@ pub(crate) type Client = weft_rpc::connect::Client;
 
 /// Servers send at least a heartbeat every 5 s: silence for three of them is a dead connection.
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// Why a connection ends that is to be made anew at once.
+const RENEWED: &str = "the certificate was renewed";
 
 /// Faults told to a server: with more of them, something is wrong that the first ones show.
 const MOST_FAULTS: usize = 200;
@@ -35,6 +38,7 @@ pub(crate) struct Uplink {
     client: watch::Sender<Option<Client>>,
     generation: watch::Sender<Generation>,
     last: Mutex<Last>,
+    renewed: Notify,
 }
 
 /// What was tried last, for `weft status`.
@@ -50,6 +54,7 @@ impl Uplink {
             client: watch::Sender::new(None),
             generation: watch::Sender::new(Generation::default()),
             last: Mutex::new(Last::default()),
+            renewed: Notify::new(),
         }
     }
 
@@ -76,6 +81,12 @@ impl Uplink {
         self.generation.subscribe()
     }
 
+    /// Has the connection made anew: a server knows a node by the certificate that its connection
+    /// began with, and refuses it once that one has ended.
+    pub(crate) fn on_renewed(&self) {
+        self.renewed.notify_one();
+    }
+
     /// What was tried last.
     pub(crate) fn last(&self) -> Last {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -100,9 +111,12 @@ impl Uplink {
                 let ended = follow(&agent, address, tls.clone()).await;
                 agent.uplink.client.send_replace(None);
                 tracing::info!(server = %address, reason = %ended, "not connected to a server");
-                agent.uplink.note(address, ended);
+                agent.uplink.note(address, ended.clone());
                 if begun.elapsed() > Duration::from_secs(10) {
                     backoff = BACKOFF.0;
+                }
+                if ended == RENEWED {
+                    break;
                 }
                 tokio::time::sleep(backoff.mul_f64(rand::random_range(0.5..1.5))).await;
             }
@@ -161,6 +175,9 @@ async fn follow(agent: &Arc<Agent>, address: SocketAddr, tls: Arc<ClientConfig>)
                 if current && follower.say_applied(&now).await.is_err() {
                     return "the connection closed".to_owned();
                 }
+            }
+            () = agent.uplink.renewed.notified() => {
+                return RENEWED.to_owned();
             }
             _ = routes.tick() => {
                 if follower.say_routes().await.is_err() {

@@ -11,6 +11,9 @@ use super::{Daemon, Running};
 /// How often the end is looked at, at most: short-lived certificates are looked at more often.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// How soon a renewal that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// Renews while less than this part of the lifetime is left.
 const LEFT: u32 = 3;
 
@@ -20,15 +23,27 @@ pub(crate) async fn keep(daemon: Arc<Daemon>, running: Arc<Running>) {
     let lifetime = daemon.config.certificate_lifetime;
     let look = LOOK.min(lifetime / (LEFT * 4)).max(Duration::from_millis(200));
     loop {
-        tokio::time::sleep(look.mul_f64(rand::random_range(0.8..1.2))).await;
-        let Ok(identity) = running.certificates.identity() else { continue };
-        let left = Duration::from_secs(identity.not_after.saturating_sub(now()));
-        if left > lifetime / LEFT {
-            continue;
+        let good = renew_if_needed(&daemon, &running).await;
+        let wait = if good { look } else { AGAIN.min(look) };
+        tokio::time::sleep(wait.mul_f64(rand::random_range(0.8..1.2))).await;
+    }
+}
+
+/// Whether the certificate is good for a while.
+async fn renew_if_needed(daemon: &Daemon, running: &Running) -> bool {
+    let Ok(identity) = running.certificates.identity() else { return false };
+    let left = Duration::from_secs(identity.not_after.saturating_sub(now()));
+    if left > daemon.config.certificate_lifetime / LEFT {
+        return true;
+    }
+    match renew(daemon, running).await {
+        Ok(()) => {
+            tracing::info!("certificate renewed");
+            true
         }
-        match renew(&daemon, &running).await {
-            Ok(()) => tracing::info!("certificate renewed"),
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "certificate not renewed"),
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "certificate not renewed");
+            false
         }
     }
 }
@@ -42,6 +57,7 @@ async fn renew(daemon: &Daemon, running: &Running) -> anyhow::Result<()> {
     };
     let key = stored.key.to_pem();
     running.certificates.replace(&reply.certificate, &reply.ca_certificate, &key)?;
+    running.agent.uplink.on_renewed();
     daemon.identity.keep_certificate(&reply.certificate)
 }
 

@@ -83,3 +83,24 @@ fn many_attaches_at_once_never_share_an_address() {
     attached[0].ping("c15");
     attached[1].ping("c14");
 }
+
+#[test]
+fn addresses_that_one_host_holds_unused_come_back_for_another() {
+    let cluster = Cluster::up("recall", 2);
+    // Fourteen addresses: the gateway's, one for each host, and eleven for containers.
+    cluster.network("small", &["--subnet", "10.3.0.0/28"]);
+    let many: Vec<_> =
+        (0..6).map(|n| cluster.attach("a", &format!("a{n}"), &["--network", "small"])).collect();
+    for gone in &many[1..] {
+        cluster.detach(gone);
+    }
+    let held = cluster.json("a", &["endpoint", "ls"]);
+    assert_eq!(held.as_array().unwrap().len(), 1);
+    for n in 0..10 {
+        cluster.attach("b", &format!("b{n}"), &["--network", "small"]).ping("a0");
+    }
+    let container = cluster.lab().container("eleventh").unwrap();
+    let complaint =
+        cluster.attach_to("b", &container, "eleventh", &["--network", "small"]).fails(1);
+    assert!(complaint.contains("small"), "{complaint}");
+}
