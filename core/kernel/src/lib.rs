@@ -4,6 +4,7 @@
 //! be, `weft-linux` reads the one that is, `weft-reconcile` turns the difference into [`Step`]s.
 //! This room knows what bridges and FDB rows are; it does not know networks, nodes or endpoints.
 
+pub mod facts;
 pub mod fake;
 pub mod fault;
 pub mod key;
@@ -14,6 +15,7 @@ pub mod state;
 pub mod step;
 pub mod text;
 
+pub use facts::{DropChain, HostFacts};
 pub use fake::FakeKernel;
 pub use fault::{Fault, FaultKind};
 pub use key::{FdbTable, Key, Netns, NetnsId, Section, TableName};

@@ -28,7 +28,8 @@ use weft_model::Generation;
 
 pub use ground::network_mtu;
 pub use planner::Planner;
-pub use view::{Container, DropChain, HostFacts, Interface, NetworkView, Peer, View};
+pub use view::{Container, Interface, NetworkView, Peer, View};
+pub use weft_kernel::{DropChain, HostFacts};
 
 /// What a node should hold.
 #[derive(Debug, Clone, PartialEq, Eq)]

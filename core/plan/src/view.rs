@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use weft_kernel::{NetnsId, TableName};
+use weft_kernel::{HostFacts, NetnsId};
 use weft_model::{
     ContainerId, Endpoint, EndpointId, Generation, Lease, Name, Network, NetworkId, NodeId,
 };
@@ -73,32 +72,4 @@ pub struct Interface {
     pub endpoint: EndpointId,
     /// `eth0`, `eth1` …
     pub name: String,
-}
-
-/// What the host is like. Changes wake the planner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostFacts {
-    /// Octets of an outer IP packet that the path from the data address carries.
-    pub underlay_mtu: u32,
-    /// Links of the host that live from router advertisements (`accept_ra` 1 and a default route or
-    /// address from one): they need `accept_ra=2` before forwarding is switched on.
-    pub router_advertisement_links: Vec<String>,
-    /// Chains of others, at hook forward or input, with policy drop: our traffic needs a rule at
-    /// their head.
-    pub drop_chains: Vec<DropChain>,
-    /// Routes of the host that are not ours: prefix and link, default routes left out.
-    pub routes: Vec<(IpNet, String)>,
-    /// Whether the host has IPv6 at all (`/proc/sys/net/ipv6`).
-    pub ipv6: bool,
-}
-
-/// A base chain of others whose policy is drop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DropChain {
-    /// Its table.
-    pub table: TableName,
-    /// Its name.
-    pub chain: String,
-    /// Whether it hooks in at input (else forward).
-    pub input: bool,
 }

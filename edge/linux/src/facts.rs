@@ -3,58 +3,28 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use ipnet::IpNet;
-use weft_kernel::{Fault, TableName};
+use weft_kernel::{DropChain, Fault, HostFacts};
 
 use crate::fault::Trouble;
 use crate::link::LinkInfo;
 use crate::netlink::Socket;
 use crate::{PROTOCOL, addr, legacy, link, nft, route, sysctl};
 
-/// What the host is like.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// Octets of an outer IP packet that the path from the data address carries: the MTU of its
-    /// link, or less where the host's route to the outside says so.
-    pub underlay_mtu: u32,
-    /// Links of the host that live from router advertisements (`accept_ra` 1, and a default route
-    /// or address from one): they need `accept_ra=2` before forwarding is switched on.
-    pub router_advertisement_links: Vec<String>,
-    /// Chains of others, at hook forward or input, with policy drop: of nftables, and of table
-    /// `filter` of legacy iptables.
-    pub drop_chains: Vec<DropChain>,
-    /// Routes of the host that are not ours: prefix and link, default routes left out.
-    pub routes: Vec<(IpNet, String)>,
-    /// Whether the host has IPv6 at all (`/proc/sys/net/ipv6`).
-    pub ipv6: bool,
-}
-
-/// A base chain of others whose policy is drop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DropChain {
-    /// Its table.
-    pub table: TableName,
-    /// Its name.
-    pub chain: String,
-    /// Whether it hooks in at input (else forward).
-    pub input: bool,
-}
-
 /// Reads the facts, in the calling thread's network namespace.
 ///
 /// # Errors
 /// When no link has the data address, or the kernel cannot be read.
-pub fn facts(data_address: IpAddr) -> Result<Facts, Fault> {
+pub fn facts(data_address: IpAddr) -> Result<HostFacts, Fault> {
     let call = |trouble: Trouble| trouble.of(format!("ip addr show to {data_address}"));
     let mut socket = Socket::open(libc::NETLINK_ROUTE).map_err(|r| call(r.into()))?;
     read(&mut socket, data_address).map_err(call)
 }
 
-fn read(socket: &mut Socket, data_address: IpAddr) -> Result<Facts, Trouble> {
+fn read(socket: &mut Socket, data_address: IpAddr) -> Result<HostFacts, Trouble> {
     let links = link::all(socket)?;
     let routes = route::of_everybody(socket)?;
     let name = |index: u32| links.get(&index).map(|link| link.name.clone());
-    Ok(Facts {
+    Ok(HostFacts {
         underlay_mtu: underlay_mtu(socket, data_address, &links, &routes)?,
         router_advertisement_links: advertised(&routes, &links),
         drop_chains: drop_chains()?,

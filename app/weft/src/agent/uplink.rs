@@ -278,16 +278,7 @@ impl Follower {
     }
 
     async fn say_applied(&mut self, progress: &Progress) -> Result<(), Closed> {
-        let mut faults: Vec<wire::ObjectFault> = progress
-            .faults
-            .iter()
-            .map(|f| wire::ObjectFault {
-                object: f.key.to_string(),
-                message: f.fault.to_string(),
-                hint: f.fault.hint.clone(),
-            })
-            .collect();
-        faults.extend(self.agent.refused_endpoints());
+        let mut faults = self.agent.faults(progress);
         faults.truncate(MOST_FAULTS);
         // Applied is what can be reached by name too, unless there is no resolver to wait for.
         let handed = *self.agent.names.handed().borrow();
@@ -331,8 +322,17 @@ impl Follower {
 }
 
 impl Agent {
-    /// Endpoints that the servers refuse, as faults.
-    pub(crate) fn refused_endpoints(&self) -> Vec<wire::ObjectFault> {
+    /// What the kernel refused, and what the servers refuse about endpoints of this host.
+    pub(crate) fn faults(&self, progress: &Progress) -> Vec<wire::ObjectFault> {
+        let of_kernel = progress.faults.iter().map(|f| wire::ObjectFault {
+            object: f.key.to_string(),
+            message: f.fault.to_string(),
+            hint: f.fault.hint.clone(),
+        });
+        of_kernel.chain(self.refused_endpoints()).collect()
+    }
+
+    fn refused_endpoints(&self) -> Vec<wire::ObjectFault> {
         let state = self.state();
         let named = |id| {
             let attachment = state.knowledge.attachments.get(id);

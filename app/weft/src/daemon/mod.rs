@@ -177,7 +177,7 @@ impl Daemon {
         let wake = changed.clone();
         let driver =
             Driver::start(linux, move || wake.notify_one()).context("cannot start the driver")?;
-        let host = facts::read(me.data_address).context("cannot read the host's facts")?;
+        let host = weft_linux::facts(me.data_address).context("cannot read the host's facts")?;
         let store = Arc::new(AgentStore::open(config.state_dir.join("agent.redb"))?);
         let names = Arc::new(Names::new(&config.run_dir, &config.resolv_conf));
         let agent = Agent::start(me, store, driver, Uplink::new(), names.clone(), host)?;

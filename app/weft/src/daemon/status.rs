@@ -22,16 +22,7 @@ impl Daemon {
             }
             None => None,
         };
-        let mut faults: Vec<wire::ObjectFault> = progress
-            .faults
-            .iter()
-            .map(|f| wire::ObjectFault {
-                object: f.key.to_string(),
-                message: f.fault.to_string(),
-                hint: f.fault.hint.clone(),
-            })
-            .collect();
-        faults.extend(agent.refused_endpoints());
+        let mut faults = agent.faults(&progress);
         if !last.error.is_empty() {
             faults.push(wire::ObjectFault {
                 object: format!(
