@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,7 +12,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::Daemon;
@@ -43,9 +43,8 @@ fn registry(daemon: &Daemon) -> Registry {
     let gauge = |registry: &mut Registry, name: &str, help: &str, value: u64| {
         registry.register(name, help, ConstGauge::new(value));
     };
-    let version: Gauge<u64, AtomicU64> = Gauge::default();
-    version.set(1);
-    registry.register("up", "Whether the daemon runs; its version is in weft_build_info", version);
+    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "The daemon's version", version);
     let Some(agent) = daemon.agent() else {
         gauge(&mut registry, "in_cluster", "Whether this host is in a cluster", 0);
         return registry;
