@@ -100,6 +100,36 @@ fn drop_chains() -> Result<Vec<DropChain>, Trouble> {
     Ok(theirs.chain(legacy).collect())
 }
 
+/// Chains of others, at hook forward or input, that accept by default but have a rule that refuses
+/// everything which comes to it, as firewalld's do. Nothing can be put before such a rule that its
+/// owner would not move, so this is for people to mend. A table in which some rule names our links
+/// is taken for mended.
+///
+/// # Errors
+/// When the kernel cannot be read.
+pub fn refusing_chains() -> Result<Vec<DropChain>, Fault> {
+    let call = |trouble: Trouble| trouble.of("nft list ruleset".to_owned());
+    let read = || -> Result<Vec<DropChain>, Trouble> {
+        let mut socket = Socket::open(libc::NETLINK_NETFILTER)?;
+        let gates = nft::chains(&mut socket)?;
+        let gates =
+            gates.into_iter().filter(|c| c.is_gate() && !c.drops && !nft::is_ours(&c.table));
+        let mut refusing = Vec::new();
+        for gate in gates {
+            let rules = nft::rules(&mut socket, &gate.table, None)?;
+            let mended = rules.iter().any(|rule| rule.rule.is_none() && rule.names_ours);
+            let refuses =
+                rules.iter().any(|r| r.chain == gate.name && r.refuses_all && r.rule.is_none());
+            if refuses && !mended {
+                let input = gate.is_input();
+                refusing.push(DropChain { input, table: gate.table, chain: gate.name });
+            }
+        }
+        Ok(refusing)
+    };
+    read().map_err(call)
+}
+
 /// Whether rules were made through the interface of iptables-legacy in the calling thread's
 /// network namespace: the kernel lists a table of it once somebody has used it
 /// (`/proc/net/ip_tables_names`, `ip6_tables_names`). [`facts`] tells of the chains that drop by default in its table `filter`.

@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use weft_kernel::{Fault, KernelState, Netns, NetnsId, Scope, Step};
 
-pub use facts::{facts, legacy_iptables_in_use};
+pub use facts::{facts, legacy_iptables_in_use, refusing_chains};
 pub use netns::{host_netns_id, netns_id};
 pub use watch::{Event, Watcher};
 

@@ -72,3 +72,19 @@ fn an_address_that_no_link_has_is_named() {
         assert!(fault.hint.contains("--data-address"), "{}", fault.hint);
     });
 }
+
+#[test]
+fn a_chain_that_refuses_by_a_rule_is_told_of_until_some_rule_names_our_links() {
+    in_netns(|| {
+        let refusing = || {
+            let found = weft_linux::refusing_chains().unwrap();
+            found.iter().map(|c| format!("{} {} {}", c.table, c.chain, c.input)).collect::<Vec<_>>()
+        };
+        nft(
+            "add table inet firewalld { chain gate { type filter hook forward priority 10; policy accept; ct state established accept; counter reject with icmpx admin-prohibited; }; chain in { type filter hook input priority 10; policy accept; tcp dport 22 accept; drop; }; chain some { type filter hook input priority 20; policy accept; tcp dport 23 drop; }; }",
+        );
+        assert_eq!(refusing(), ["inet firewalld gate false", "inet firewalld in true"]);
+        nft("insert rule inet firewalld gate iifname \"wb-*\" accept");
+        assert_eq!(refusing(), [""; 0]);
+    });
+}

@@ -64,6 +64,8 @@ pub(crate) struct State {
     pub(crate) facts: HostFacts,
     /// Networks of which the servers had no address left when last asked.
     pub(crate) exhausted: BTreeSet<NetworkId>,
+    /// Chains of others that refuse by a rule, for people to mend.
+    pub(crate) refusing: Vec<weft_kernel::DropChain>,
     /// Number of the newest view handed to the driver.
     pub(crate) sequence: u64,
     /// Place of the next attachment in the order of attachment.
@@ -121,6 +123,7 @@ impl Agent {
             cooling: Cooling::default(),
             returning,
             exhausted: BTreeSet::new(),
+            refusing: Vec::new(),
             facts,
             sequence: 0,
             next_order,

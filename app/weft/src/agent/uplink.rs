@@ -322,14 +322,17 @@ impl Follower {
 }
 
 impl Agent {
-    /// What the kernel refused, and what the servers refuse about endpoints of this host.
+    /// What the kernel refused, what others' filters refuse, and what the servers refuse about
+    /// endpoints of this host.
     pub(crate) fn faults(&self, progress: &Progress) -> Vec<wire::ObjectFault> {
         let of_kernel = progress.faults.iter().map(|f| wire::ObjectFault {
             object: f.key.to_string(),
             message: f.fault.to_string(),
             hint: f.fault.hint.clone(),
         });
-        of_kernel.chain(self.refused_endpoints()).collect()
+        let refusing = self.state().refusing.clone();
+        let of_others = refusing.iter().map(super::facts::advice);
+        of_kernel.chain(of_others).chain(self.refused_endpoints()).collect()
     }
 
     fn refused_endpoints(&self) -> Vec<wire::ObjectFault> {

@@ -50,6 +50,10 @@ pub(crate) struct RuleInfo {
     pub(crate) handle: u64,
     /// `None`: not ours.
     pub(crate) rule: Option<Rule>,
+    /// It drops or rejects whatever comes to it.
+    pub(crate) refuses_all: bool,
+    /// It has the name of a link of ours in it, or what such names begin with.
+    pub(crate) names_ours: bool,
 }
 
 impl ChainInfo {
@@ -246,8 +250,13 @@ pub(crate) fn rules(
 
 fn read_rule(body: &[u8]) -> Option<(String, RuleInfo)> {
     let (mut table, mut chain, mut handle, mut rule) = (None, None, 0, None);
+    let (mut refuses_all, mut names_ours) = (false, false);
     for attribute in attributes(body.get(4..)?) {
         match attribute.kind {
+            NFTA_RULE_EXPRESSIONS => {
+                refuses_all = refuses(attribute);
+                names_ours = attribute.value.windows(3).any(|part| part == b"wb-");
+            }
             NFTA_RULE_TABLE => table = Some(attribute.text()),
             NFTA_RULE_CHAIN => chain = Some(attribute.text()),
             NFTA_RULE_HANDLE => handle = attribute.u64_be()?,
@@ -255,5 +264,36 @@ fn read_rule(body: &[u8]) -> Option<(String, RuleInfo)> {
             _ => {}
         }
     }
-    Some((table?, RuleInfo { chain: chain?, handle, rule }))
+    Some((table?, RuleInfo { chain: chain?, handle, rule, refuses_all, names_ours }))
+}
+
+/// Whether a rule with these expressions drops or rejects every packet: nothing is compared.
+fn refuses(expressions: Attribute<'_>) -> bool {
+    const NAME: u16 = 1;
+    const DATA: u16 = 2;
+    let mut refuses = false;
+    for expression in expressions.nested() {
+        let part = |kind| expression.nested().find(|a: &Attribute<'_>| a.kind == kind);
+        match part(NAME).map(|name| name.text()).as_deref() {
+            Some("counter" | "log") => {}
+            Some("reject") => refuses = true,
+            Some("immediate") if part(DATA).is_some_and(drops) => refuses = true,
+            _ => return false,
+        }
+    }
+    refuses
+}
+
+/// Whether the data of an `immediate` expression is the verdict to drop.
+fn drops(data: Attribute<'_>) -> bool {
+    const NFTA_IMMEDIATE_DATA: u16 = 2;
+    const NFTA_DATA_VERDICT: u16 = 2;
+    const NFTA_VERDICT_CODE: u16 = 1;
+    const NF_DROP: u32 = 0;
+    let inner =
+        |of: Attribute<'_>, kind| of.nested().find(|a| a.kind == kind).map(|a| a.value.to_vec());
+    let Some(value) = inner(data, NFTA_IMMEDIATE_DATA) else { return false };
+    let verdict = attributes(&value).find(|a| a.kind == NFTA_DATA_VERDICT);
+    let code = verdict.and_then(|v| v.nested().find(|a| a.kind == NFTA_VERDICT_CODE)?.u32_be());
+    code == Some(NF_DROP)
 }

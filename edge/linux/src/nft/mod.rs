@@ -12,7 +12,7 @@ mod transaction;
 use weft_kernel::TableName;
 use weft_kernel::key::NftFamily;
 
-pub(crate) use chain::chains;
+pub(crate) use chain::{chains, rules};
 pub(crate) use observe::observe;
 pub(crate) use transaction::apply;
 
