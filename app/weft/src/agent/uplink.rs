@@ -180,6 +180,11 @@ async fn follow(agent: &Arc<Agent>, address: SocketAddr, tls: Arc<ClientConfig>)
                 return RENEWED.to_owned();
             }
             _ = routes.tick() => {
+                // What others' filters refuse comes and goes without the driver.
+                let now = progress.borrow().clone();
+                if current && follower.say_applied(&now).await.is_err() {
+                    return "the connection closed".to_owned();
+                }
                 if follower.say_routes().await.is_err() {
                     return "the connection closed".to_owned();
                 }
