@@ -69,14 +69,13 @@ impl Agent {
             .await
             .map_err(Refusal::internal)??;
         let network = self.find_network(&wish.network).await?;
-        let mut offsets = wanted_offsets(&network, &wish.addresses)?;
+        let offsets = wanted_offsets(&network, &wish.addresses)?;
         for _ in 0..LEASE_TRIES {
             match self.place(&network, &wish, &netns, &offsets)? {
                 Place::Known(known) => return self.finish(known, network, wish.wait).await,
                 Place::New(new) => return self.establish(new, network, wish.wait).await,
                 Place::None => self.obtain_lease(&network, &offsets).await?,
             }
-            offsets = wanted_offsets(&network, &wish.addresses)?;
         }
         Err(Refusal::reject(
             Code::Exhausted,

@@ -184,6 +184,7 @@ impl Agent {
         if !self.uplink.is_current() {
             return;
         }
+        self.return_again().await;
         let now = Instant::now();
         let unused: Vec<NetworkId> = {
             let state = self.state();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weft_model::{Name, Network, NetworkId, Offset, OffsetSet, Row, RowKey};
+use weft_model::{Name, Network, NetworkId, Offset, OffsetSet, Row};
 use weft_rpc::wire;
 use weft_state::Rejection;
 use weft_state::rejection::Code;
@@ -157,23 +157,37 @@ impl Agent {
         reply.map(|_| ()).map_err(|status| refused(&status, "giving addresses back"))
     }
 
-    /// Called when rows have arrived: what is on its way back is done once the lease says so.
+    /// Called when rows have arrived: what the lease no longer has, has gone back.
     pub(crate) fn settle_returns(&self) {
         let mut state = self.state();
-        let held: Vec<NetworkId> = state.returning.keys().copied().collect();
-        for id in held {
-            let key = RowKey::Lease(id, self.me.node);
-            let RowKey::Lease(network, node) = key else { continue };
-            let lease = state.knowledge.rows.leases.get(&(network, node));
-            let still: OffsetSet = state.returning[&id]
-                .iter()
-                .filter(|o| lease.is_some_and(|l| l.offsets.contains(*o)))
-                .collect();
-            if still.is_empty() {
-                state.returning.remove(&id);
-                if let Err(error) = self.store.delete_record(&format!("returning/{id}")) {
-                    tracing::warn!(%error, "record stays on disk");
-                }
+        let returning = std::mem::take(&mut state.returning);
+        for (id, offsets) in returning {
+            let lease = state.knowledge.rows.leases.get(&(id, self.me.node));
+            let held = |offset: &Offset| lease.is_some_and(|l| l.offsets.contains(*offset));
+            let still: OffsetSet = offsets.iter().filter(held).collect();
+            let key = format!("returning/{id}");
+            let kept = if still.is_empty() {
+                self.store.delete_record(&key)
+            } else if still == offsets {
+                Ok(())
+            } else {
+                self.store.put_record(&key, still.to_string().as_bytes())
+            };
+            if let Err(error) = kept {
+                tracing::warn!(%error, "what was given back is still on disk");
+            }
+            if !still.is_empty() {
+                state.returning.insert(id, still);
+            }
+        }
+    }
+
+    /// Gives back again what a server did not hear of the first time.
+    pub(crate) async fn return_again(&self) {
+        let returning = self.state().returning.clone();
+        for (id, offsets) in returning {
+            if let Err(error) = self.release(id, &offsets, false).await {
+                tracing::warn!(network = %id, %error, "addresses not given back");
             }
         }
     }
