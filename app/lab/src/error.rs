@@ -30,6 +30,9 @@ pub enum Error {
     /// Not more than 26 hosts, named a to z, and at least one.
     #[error("a lab has 1 to 26 hosts, not {0}")]
     Hosts(usize),
+    /// A cable has two ends.
+    #[error("a single cable joins 2 hosts, not {0}")]
+    Cable(usize),
     /// The system says no.
     #[error("cannot {action}: {source}")]
     System {
@@ -52,6 +55,7 @@ impl Error {
             Self::NoHost { .. } => "see `weft lab status`",
             Self::Taken(_) => "choose another --name, or remove it with `ip netns del NAME`",
             Self::Hosts(_) => "choose another --hosts",
+            Self::Cable(_) => "make it of 2 hosts, or without a direct cable",
             Self::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "labs are made of network namespaces: run this as root"
             }

@@ -31,6 +31,9 @@ pub struct LabConfig {
     pub owner: Owner,
     /// What the hosts' daemons take for the host's own `/etc/resolv.conf`; `None`: the machine's.
     pub resolv_conf: Option<String>,
+    /// The hosts, exactly two, are joined by a single cable with nothing in between: no switch, no
+    /// default gateway and no world outside. Such hosts cannot be rebooted.
+    pub direct_cable: bool,
 }
 
 impl LabConfig {
@@ -43,6 +46,7 @@ impl LabConfig {
             mtu: 1500,
             owner: Owner::ThisProcess,
             resolv_conf: None,
+            direct_cable: false,
         }
     }
 }
@@ -167,6 +171,9 @@ impl Lab {
         check_name(&config.name)?;
         let hosts = u8::try_from(config.hosts).ok().filter(|n| (1..=26).contains(n));
         let hosts = hosts.ok_or(Error::Hosts(config.hosts))?;
+        if config.direct_cable && hosts != 2 {
+            return Err(Error::Cable(config.hosts));
+        }
         for orphan in Record::orphans()? {
             take_down(&orphan)?;
         }
@@ -179,6 +186,10 @@ impl Lab {
         };
         // From here on, dropping the lab takes down whatever has been made of it.
         let lab = Self { record: record.create()?, owned: true };
+        if config.direct_cable {
+            lab.make_pair(&config)?;
+            return Ok(lab);
+        }
         lab.make_underlay(&config)?;
         for host in lab.hosts() {
             lab.make_host(host, &config)?;
@@ -385,14 +396,24 @@ impl Lab {
         })
     }
 
+    /// Two hosts on the ends of one cable.
+    fn make_pair(&self, config: &LabConfig) -> Result<(), Error> {
+        let [a, b] = self.hosts() else { return Err(Error::Cable(self.hosts().len())) };
+        for host in [a, b] {
+            make_directories(host, config)?;
+            self.make_namespace(&host.netns)?;
+        }
+        let other = File::open(b.netns_file()).map_err(Error::system("open a namespace"))?;
+        let mtu = config.mtu;
+        inside(&a.netns, "lay a cable", move || {
+            Netlink::open()?.add_veth("eth0", mtu, "eth0", &other)
+        })?;
+        connect(a, false)?;
+        connect(b, false)
+    }
+
     fn make_host(&self, host: &Host, config: &LabConfig) -> Result<(), Error> {
-        fs::create_dir_all(host.state_dir())
-            .and_then(|()| fs::create_dir_all(host.run_dir()))
-            .and_then(|()| match &config.resolv_conf {
-                Some(text) => fs::write(host.resolv_conf(), text),
-                None => Ok(()),
-            })
-            .map_err(Error::system(format!("make the directories of host {}", host.name)))?;
+        make_directories(host, config)?;
         self.make_namespace(&host.netns)?;
         let netns = File::open(host.netns_file()).map_err(Error::system("open a namespace"))?;
         let (mtu, cable) = (config.mtu, host.name.clone());
@@ -402,19 +423,39 @@ impl Lab {
             netlink.enslave(&cable, "br0")?;
             netlink.up(&cable)
         })?;
-        let (address, address_v6) = (host.address, host.address_v6);
-        inside(&host.netns, "connect a host", move || {
-            let netlink = Netlink::open()?;
-            netlink.up("eth0")?;
-            netlink.add_address("eth0", address_v6.into(), 64)?;
-            netlink.add_default_route(GATEWAY_V6.into())?;
-            if address.is_ipv4() {
-                netlink.add_address("eth0", address, 24)?;
-                netlink.add_default_route(GATEWAY_V4.into())?;
-            }
-            Ok(())
-        })
+        connect(host, true)
     }
+}
+
+fn make_directories(host: &Host, config: &LabConfig) -> Result<(), Error> {
+    fs::create_dir_all(host.state_dir())
+        .and_then(|()| fs::create_dir_all(host.run_dir()))
+        .and_then(|()| match &config.resolv_conf {
+            Some(text) => fs::write(host.resolv_conf(), text),
+            None => Ok(()),
+        })
+        .map_err(Error::system(format!("make the directories of host {}", host.name)))
+}
+
+/// Gives a host's end of the cable its addresses.
+fn connect(host: &Host, gateway: bool) -> Result<(), Error> {
+    let (address, address_v6) = (host.address, host.address_v6);
+    inside(&host.netns, "connect a host", move || {
+        let netlink = Netlink::open()?;
+        netlink.up("eth0")?;
+        netlink.add_address("eth0", address_v6.into(), 64)?;
+        if address.is_ipv4() {
+            netlink.add_address("eth0", address, 24)?;
+        }
+        if !gateway {
+            return Ok(());
+        }
+        netlink.add_default_route(GATEWAY_V6.into())?;
+        if address.is_ipv4() {
+            netlink.add_default_route(GATEWAY_V4.into())?;
+        }
+        Ok(())
+    })
 }
 
 impl Drop for Lab {

@@ -59,6 +59,26 @@ fn an_ipv6_underlay_has_no_ipv4_and_the_mtu_asked_for() {
 }
 
 #[test]
+fn a_direct_cable_joins_two_hosts_and_nothing_else() {
+    let name = name("direct");
+    let direct = |hosts| LabConfig { hosts, direct_cable: true, ..LabConfig::new(&name) };
+    for crowd in [1, 3] {
+        assert!(matches!(Lab::up(direct(crowd)), Err(Error::Cable(n)) if n == crowd));
+        assert_eq!(traces(&name), Vec::<String>::new());
+    }
+    let lab = Lab::up(direct(2)).unwrap();
+    for target in ["172.10.0.16", "fd00:10::16"] {
+        let (well, text) = exec(&lab, "a", &["ping", "-c1", "-W2", target]);
+        assert!(well, "{target}: {text}");
+    }
+    let (_, route) = exec(&lab, "a", &["ip", "route", "show", "default"]);
+    assert_eq!(route, "");
+    assert!(!lab.underlay().exists());
+    lab.down().unwrap();
+    assert_eq!(traces(&name), Vec::<String>::new());
+}
+
+#[test]
 fn down_leaves_nothing_and_kills_only_what_is_inside() {
     let name = name("down");
     let lab = Lab::up(LabConfig::new(&name)).unwrap();

@@ -1,8 +1,12 @@
 //! What a host is like, as far as a plan depends on it.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use crate::TableName;
+use crate::shortcut::UnderlayPath;
 
 /// What the host is like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +24,19 @@ pub struct HostFacts {
     pub routes: Vec<(IpNet, String)>,
     /// Whether the host has IPv6 at all (`/proc/sys/net/ipv6`).
     pub ipv6: bool,
+    /// What the shortcut needs to know; `None` where there is none, so that nothing of it is planned.
+    pub shortcut: Option<ShortcutFacts>,
+}
+
+/// What the shortcut needs to know of the underlay.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShortcutFacts {
+    /// Links with Ethernet frames that packets from other nodes may come in by: the one that has the data
+    /// address, and those that lead to nodes.
+    pub links: Vec<String>,
+    /// How packets leave for each node that was asked for. One that cannot be reached, or by a
+    /// link without Ethernet frames only, is missing: its frames go the bridge path.
+    pub paths: BTreeMap<IpAddr, UnderlayPath>,
 }
 
 /// A base chain of others whose policy is drop.

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::shortcut::ShortcutKey;
+
 /// A network namespace, by the kernel's own cookie (`SO_NETNS_COOKIE`, socket(7)): unique until
 /// the next boot, so a path that leads elsewhere by now cannot be mistaken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,6 +125,8 @@ pub enum Key {
     Flood(String, IpAddr),
     /// A rule of ours at the head of somebody else's chain: table, chain, the rule as text.
     ForeignRule(TableName, String, String),
+    /// An object of the shortcut. It comes last: until it is there, the bridge path carries.
+    Shortcut(ShortcutKey),
 }
 
 /// What keys are ordered by: the variants and fields of [`Key`], in its order.
@@ -142,6 +146,7 @@ enum Rank<'a> {
     Fdb(&'a str, FdbTable, MacBytes),
     Flood(&'a str, IpAddr),
     ForeignRule(&'a TableName, &'a str, &'a str),
+    Shortcut(&'a ShortcutKey),
 }
 
 impl Key {
@@ -164,6 +169,7 @@ impl Key {
             Self::Fdb(link, table, mac) => Rank::Fdb(link, *table, *mac),
             Self::Flood(link, remote) => Rank::Flood(link, *remote),
             Self::ForeignRule(table, chain, rule) => Rank::ForeignRule(table, chain, rule),
+            Self::Shortcut(key) => Rank::Shortcut(key),
         }
     }
 }
@@ -233,6 +239,7 @@ impl Key {
             | Self::Neighbour(link, _)
             | Self::Fdb(link, ..)
             | Self::Flood(link, _) => Section::of_device(link),
+            Self::Shortcut(key) => key.section(),
         }
     }
 
@@ -251,7 +258,8 @@ impl Key {
             | Self::Set(..)
             | Self::Element(..)
             | Self::Chain(..)
-            | Self::ForeignRule(..) => None,
+            | Self::ForeignRule(..)
+            | Self::Shortcut(_) => None,
         }
     }
 
@@ -272,6 +280,7 @@ impl Key {
             | Self::Link(..)
             | Self::Sysctl(..)
             | Self::ForeignRule(..) => None,
+            Self::Shortcut(key) => key.sits_on().map(|link| (Netns::Host, link)),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::key::{MacBytes, Netns};
 use crate::nft::{Chain, Set};
+use crate::shortcut::ShortcutObject;
 
 /// The value at a [`crate::Key`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum Object {
     Flood,
     /// At `Key::ForeignRule`.
     ForeignRule(crate::nft::Rule),
+    /// At `Key::Shortcut`.
+    Shortcut(ShortcutObject),
 }
 
 /// A link, without whether it is up.

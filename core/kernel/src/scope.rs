@@ -8,34 +8,48 @@ use crate::Key;
 pub enum Scope {
     /// Everything.
     All,
-    /// Everything but neighbour, FDB and flood rows.
+    /// Everything but neighbour, FDB and flood rows, and the shortcut.
     Cheap,
     /// The neighbour, FDB and flood rows of one link of the host.
     Rows(String),
+    /// The shortcut's programs and the entries of its tables: silent, and many where networks are large.
+    Shortcut,
 }
 
 impl Scope {
     /// Whether an observation of this scope tells of `key`, be it there or not.
     pub fn contains(&self, key: &Key) -> bool {
-        match (self, row_link(key)) {
-            (Self::All, _) | (Self::Cheap, None) => true,
-            (Self::Rows(link), Some(row)) => link == row,
-            (Self::Cheap, Some(_)) | (Self::Rows(_), None) => false,
+        let smallest = Self::of_ref(key);
+        match (self, smallest) {
+            (Self::All, _) | (Self::Cheap, Kind::Cheap) | (Self::Shortcut, Kind::Shortcut) => true,
+            (Self::Rows(link), Kind::Rows(row)) => link == row,
+            _ => false,
         }
     }
 
     /// The smallest scope that covers `key`.
     pub fn of(key: &Key) -> Self {
-        row_link(key).map_or(Self::Cheap, |link| Self::Rows(link.to_owned()))
+        match Self::of_ref(key) {
+            Kind::Cheap => Self::Cheap,
+            Kind::Rows(link) => Self::Rows(link.to_owned()),
+            Kind::Shortcut => Self::Shortcut,
+        }
+    }
+
+    fn of_ref(key: &Key) -> Kind<'_> {
+        match key {
+            Key::Neighbour(link, _) | Key::Fdb(link, ..) | Key::Flood(link, _) => Kind::Rows(link),
+            Key::Shortcut(_) => Kind::Shortcut,
+            _ => Kind::Cheap,
+        }
     }
 }
 
-/// The link whose row is at `key`, if a row is there.
-fn row_link(key: &Key) -> Option<&str> {
-    match key {
-        Key::Neighbour(link, _) | Key::Fdb(link, ..) | Key::Flood(link, _) => Some(link),
-        _ => None,
-    }
+/// The smallest scope of a key.
+enum Kind<'a> {
+    Cheap,
+    Rows(&'a str),
+    Shortcut,
 }
 
 #[cfg(test)]

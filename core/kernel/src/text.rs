@@ -6,6 +6,7 @@
 //! shorter than the tool's.
 
 mod nft;
+mod shortcut;
 
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::net::IpAddr;
@@ -80,6 +81,7 @@ impl Display for Key {
                 write!(f, "fdb {} dev {link} dst {remote}", Mac(&[0; 6]))
             }
             Self::ForeignRule(table, chain, rule) => write!(f, "rule {table} {chain} {rule}"),
+            Self::Shortcut(key) => shortcut::name(key, f),
         }
     }
 }
@@ -149,6 +151,7 @@ pub fn line(key: &Key, object: &Object) -> String {
         (Key::ForeignRule(table, chain, _), Object::ForeignRule(rule)) => {
             format!("rule {table} {chain} {rule}")
         }
+        (Key::Shortcut(key), Object::Shortcut(object)) => shortcut::line(key, object),
         // Everything about these is in the key.
         _ => key.to_string(),
     }

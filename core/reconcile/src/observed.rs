@@ -35,7 +35,7 @@ pub(crate) fn learn(
 ) -> Vec<News> {
     let Observed { scope, state } = observed;
     let sections: BTreeSet<Section> = match &scope {
-        Scope::All | Scope::Cheap => {
+        Scope::All | Scope::Cheap | Scope::Shortcut => {
             have.sections().chain(state.sections()).map(|(name, _)| name.clone()).collect()
         }
         Scope::Rows(link) => BTreeSet::from([Section::of_device(link)]),
@@ -101,8 +101,9 @@ fn within<'a>(
             let table =
                 TableName { family: weft_kernel::key::NftFamily::Inet, name: String::new() };
             let after = Key::ForeignRule(table, String::new(), String::new());
-            Box::new(objects.range(..rows).chain(objects.range(after..)))
+            Box::new(objects.range(..rows).chain(objects.range(after..FIRST_OF_SHORTCUT)))
         }
+        Scope::Shortcut => Box::new(objects.range(FIRST_OF_SHORTCUT..)),
         Scope::Rows(link) => {
             let (link, scope) = (link.clone(), scope.clone());
             let neighbours = objects.range(

@@ -1,7 +1,7 @@
 //! In which order steps are taken, and which of them may go out together.
 
 use weft_kernel::object::{Link, LinkKind};
-use weft_kernel::{Key, Object, Step};
+use weft_kernel::{Key, Object, ShortcutKey, Step};
 
 /// When a step's turn is. Steps of one turn do not depend on each other, so they may go out as
 /// one batch.
@@ -49,6 +49,17 @@ pub(crate) fn put_rank(key: &Key, object: &Object) -> u8 {
         (Key::Fdb(..), _) => 16,
         (Key::Flood(..), _) => 17,
         (Key::ForeignRule(..), _) => 18,
+        (Key::Shortcut(key), _) => match key {
+            // Before the bridge path's own sets: what it lets in, the shortcut must not drop.
+            ShortcutKey::Node
+            | ShortcutKey::Vtep(_)
+            | ShortcutKey::Member(..)
+            | ShortcutKey::Neighbour(..)
+            | ShortcutKey::Fdb(..) => 1,
+            ShortcutKey::Granted(..) => 19,
+            ShortcutKey::Endpoint(_) => 20,
+            ShortcutKey::Program(..) => 21,
+        },
     }
 }
 

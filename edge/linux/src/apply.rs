@@ -25,6 +25,7 @@ enum Lane {
     Filters,
     Legacy,
     Sysctls(Netns),
+    Shortcut,
     Single,
 }
 
@@ -39,6 +40,7 @@ fn lane(key: &Key) -> Lane {
         | Key::DeviceChain(..)
         | Key::ForeignRule(..) => Lane::Filters,
         Key::Sysctl(ns, _) => Lane::Sysctls(*ns),
+        Key::Shortcut(_) => Lane::Shortcut,
         Key::Link(..) | Key::Address(..) | Key::Up(..) | Key::Route(..) => Lane::Single,
     }
 }
@@ -83,7 +85,9 @@ pub(crate) fn apply(linux: &mut Linux, steps: &[Step]) -> Vec<Result<(), Fault>>
             Lane::Filters => results.extend(nft::apply(&mut session.linux.nft, run)),
             Lane::Legacy => results.extend(legacy::apply(run)),
             Lane::Sysctls(ns) => session.sysctls(ns, run, &mut results),
-            Lane::Single => results.extend(run.iter().map(|step| session.single(step))),
+            Lane::Shortcut | Lane::Single => {
+                results.extend(run.iter().map(|step| session.single(step)));
+            }
         }
     }
     if quiet {

@@ -96,6 +96,7 @@ fn row(key: &Key, verb: &str) -> String {
             format!("bridge fdb {verb} 00:00:00:00:00:00 dev {link} self dst {vtep}")
         }
         Key::Up(_, link) | Key::Sysctl(_, link) | Key::ForeignRule(_, link, _) => link.clone(),
+        Key::Shortcut(_) => format!("{verb} {key}"),
     }
 }
 

@@ -35,6 +35,7 @@ fn read(socket: &mut Socket, data_address: IpAddr) -> Result<HostFacts, Trouble>
             .filter_map(|r| Some((r.to, name(r.link)?)))
             .collect(),
         ipv6: Path::new("/proc/sys/net/ipv6").exists(),
+        shortcut: None,
     })
 }
 

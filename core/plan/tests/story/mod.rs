@@ -81,6 +81,7 @@ impl Story {
             drop_chains: Vec::new(),
             routes: Vec::new(),
             ipv6: true,
+            shortcut: None,
         };
         self.nodes.insert(name.to_owned(), Node { id, data_address, facts });
         Ok(())

@@ -71,6 +71,7 @@ pub(crate) fn empty() -> View {
             drop_chains: Vec::new(),
             routes: Vec::new(),
             ipv6: true,
+            shortcut: None,
         },
     }
 }
