@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weft_kernel::state::Objects;
-use weft_kernel::{FdbTable, KernelState, Key, Object, Scope, Section, TableName};
+use weft_kernel::{FdbTable, KernelState, Key, Object, Scope, Section, ShortcutKey, TableName};
 
 use crate::diff::{Change, join};
 use crate::places::{FIRST_IP, LAST_IP};
+
+/// Keys of the shortcut are the last ones, and this is the first of them.
+const FIRST_OF_SHORTCUT: Key = Key::Shortcut(ShortcutKey::Node);
 
 /// What the kernel holds of ours within a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]

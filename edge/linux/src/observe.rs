@@ -27,6 +27,7 @@ pub(crate) fn observe(linux: &mut Linux, scope: &Scope) -> Result<KernelState, F
         Scope::Rows(name) => {
             rows_of_link(linux, name, &mut found).map_err(read("ip neigh; bridge fdb"))?;
         }
+        Scope::Shortcut => {}
         Scope::All | Scope::Cheap => {
             let links = link::all(&mut linux.route).map_err(|r| Trouble::from(r).of("ip link"))?;
             objects(linux, &links, *scope == Scope::All, &mut found)?;
