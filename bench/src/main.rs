@@ -1,38 +1,45 @@
-//! Measures what Weft promises, and writes it down: `target/bench/report.json` and a table.
+//! Measures what Weft promises, and writes it down: `target/bench/report.json` and tables.
 //!
 //! Each measure is taken in many rounds; the report holds all of them, the median and the spread,
 //! beside the figure to reach. Nothing here fails for being slow: a benchmark tells, a person judges.
 
 mod attach;
+mod compare;
 mod memory;
+mod options;
 mod plan;
+mod pretended;
 mod report;
 mod rows;
 
 use std::process::ExitCode;
 
+use clap::Parser;
+
+use options::{Group, Options};
 use report::Report;
 
 /// Takes one group of measures.
-type Measuring = fn(&mut Report) -> anyhow::Result<()>;
+type Measuring = fn(&mut Report, &Options) -> anyhow::Result<()>;
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    let options = Options::parse();
     let mut report = Report::default();
-    let measures: [(&str, Measuring); 4] = [
-        ("plan", plan::measure),
-        ("rows", rows::measure),
-        ("attach", attach::measure),
-        ("memory", memory::measure),
+    // The comparison comes last: it wants a machine on which nothing is being taken down.
+    let groups: [(Group, &str, Measuring); 5] = [
+        (Group::Plan, "plan", |report, _| plan::measure(report)),
+        (Group::Rows, "rows", |report, _| rows::measure(report)),
+        (Group::Attach, "attach", |report, _| attach::measure(report)),
+        (Group::Memory, "memory", |report, _| memory::measure(report)),
+        (Group::Compare, "compare", |report, options| compare::measure(report, &options.compare)),
     ];
     let mut failed = false;
-    for (name, measure) in measures {
-        if !wants(name) {
+    for (group, name, measure) in groups {
+        if !options.wants(group) {
             continue;
         }
         println!("measuring {name} …");
-        if let Err(error) = measure(&mut report) {
+        if let Err(error) = measure(&mut report, &options) {
             eprintln!("{name} could not be measured: {error:#}");
             failed = true;
         }

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use weft_model::{ContainerId, Endpoint, EndpointId, Lease, Mac, Network, NetworkId, Row};
-use weft_rpc::tls::Certificates;
-use weft_rpc::wire;
 use weft_tests::{Cluster, until};
 
+use crate::pretended;
 use crate::report::{Reach, Report};
 
 const REMOTE: u32 = 5_000;
@@ -21,12 +19,9 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     // Host b's daemon steps aside: its endpoints are put in its name, by its own certificate.
     let there = cluster.attach("b", "there", &["--network", "web"]);
     cluster.kill_daemon("b");
-    std::thread::scope(|scope| {
-        scope
-            .spawn(|| on_host_b(&cluster, &network))
-            .join()
-            .map_err(|_| anyhow::anyhow!("panic"))?
-    })?;
+    let host = cluster.host("b");
+    let aside = pretended::Host { netns: host.netns_file(), state_dir: host.state_dir() };
+    pretended::put(&aside, pretended::endpoints(&aside, &network, REMOTE)?)?;
     until(Duration::from_secs(60), "all endpoints are in the kernel", || {
         let fdb = cluster.on("c", &["bridge", "fdb", "show"]).ok();
         fdb.matches(" dst ").count() > REMOTE as usize
@@ -55,67 +50,4 @@ fn resident(cluster: &Cluster, host: &str) -> anyhow::Result<f64> {
         return Ok(kilobytes * 1024.0 / 1e6);
     }
     anyhow::bail!("host {host} has no daemon")
-}
-
-/// Speaks to the server from host b's namespace: the underlay is reached from there only, and
-/// nothing may leave the machine. On a thread of its own, because a namespace belongs to a thread.
-fn on_host_b(cluster: &Cluster, network: &serde_json::Value) -> anyhow::Result<()> {
-    let netns = std::fs::File::open(cluster.host("b").netns_file())?;
-    nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(fill(cluster, network))
-}
-
-/// Puts endpoints in the name of host b.
-async fn fill(cluster: &Cluster, network: &serde_json::Value) -> anyhow::Result<()> {
-    let identity = cluster.host("b").state_dir().join("identity");
-    let read = |name: &str| std::fs::read_to_string(identity.join(name));
-    let (key, certificate, ca) = (read("key.pem")?, read("certificate.pem")?, read("ca.pem")?);
-    let certificates = Certificates::new(&certificate, &ca, &key)?;
-    let me = certificates.identity()?;
-    let tls = weft_rpc::tls::client(certificates, &ca, me.cluster)?;
-    let node: serde_json::Value = serde_json::from_str(&read("node.json")?)?;
-    let server = node["servers"][0].as_str().context("no server")?.parse()?;
-    let mut client = weft_rpc::connect::cluster(server, tls).await?;
-    let network: Network = serde_json::from_value(network.clone())?;
-    let mut used = 1;
-    while used < REMOTE {
-        let lease = lease(&mut client, network.id, REMOTE).await?;
-        let fresh = lease.offsets.iter().skip(used as usize - 1);
-        let before = used;
-        for offset in fresh.take((REMOTE - used) as usize) {
-            used += 1;
-            let endpoint = Endpoint {
-                id: EndpointId(u64::from(used)),
-                network: network.id,
-                node: me.id,
-                container: ContainerId(u64::from(used)),
-                name: format!("far-{used}").parse()?,
-                aliases: Vec::new(),
-                addresses: network.addresses(offset),
-                mac: Mac::of_endpoint(network.vni, offset),
-                allow_source: Vec::new(),
-            };
-            let row = weft_rpc::rows::put(&Row::Endpoint(endpoint));
-            // The one address that host b's own container has is refused, and skipped.
-            if client.put_endpoint(row).await.is_err() && used > before + 1 {
-                anyhow::bail!("an endpoint at offset {} was refused", offset.0);
-            }
-        }
-        anyhow::ensure!(used > before, "no more addresses were granted");
-    }
-    Ok(())
-}
-
-async fn lease(
-    client: &mut weft_rpc::connect::Client,
-    network: NetworkId,
-    count: u32,
-) -> anyhow::Result<Lease> {
-    let request = wire::LeaseRequest { network_id: network.to_string(), wanted: Vec::new(), count };
-    let reply = client.lease(request).await?.into_inner();
-    match weft_rpc::rows::read_answer(reply.row.as_ref())? {
-        Row::Lease(lease) => Ok(lease),
-        other => anyhow::bail!("not a lease: {}", other.key()),
-    }
 }

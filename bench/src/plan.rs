@@ -1,4 +1,4 @@
-//! Planning and comparing, without a kernel: 50,000 endpoints in 100 networks.
+//! Planning and comparing, without a kernel: 50,000 endpoints in 100 networks, with the shortcut.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use weft_kernel::KernelState;
+use weft_kernel::facts::ShortcutFacts;
+use weft_kernel::{KernelState, UnderlayPath};
 use weft_model::{
     ContainerId, Endpoint, EndpointId, Generation, Lease, Mac, Network, NetworkId, NodeId, Offset,
     OffsetSet, Vni,
@@ -22,6 +23,7 @@ const NODES: u64 = 50;
 
 pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     let mut view = view(NETWORKS, ENDPOINTS)?;
+    view.facts.shortcut = Some(shortcut());
     let name = format!(
         "plan and compare {} endpoints in {NETWORKS} networks from nothing",
         u64::from(NETWORKS) * ENDPOINTS
@@ -58,6 +60,17 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A path to every node.
+fn shortcut() -> ShortcutFacts {
+    let path = UnderlayPath { link: "eth0".to_owned(), next_hop: None, mtu: 1_500 };
+    let paths = (2..NODES + 2).map(|node| (data_address(node), path.clone()));
+    ShortcutFacts { links: vec!["eth0".to_owned()], paths: paths.collect() }
+}
+
+fn data_address(node: u64) -> IpAddr {
+    Ipv4Addr::new(172, 16, 0, u8::try_from(node).unwrap_or(0)).into()
+}
+
 /// A node that takes part in `networks` networks of `endpoints` remote endpoints each.
 pub(crate) fn view(networks: u32, endpoints: u64) -> anyhow::Result<View> {
     let node = NodeId(1);
@@ -67,8 +80,8 @@ pub(crate) fn view(networks: u32, endpoints: u64) -> anyhow::Result<View> {
         let vni = Vni::new(Vni::FIRST.get() + n).ok_or_else(|| anyhow::anyhow!("VNI"))?;
         let subnet: ipnet::IpNet = format!("10.{}.0.0/16", n % 250).parse()?;
         let peers = (2..NODES + 2).map(|p| {
-            let address = Ipv4Addr::new(172, 16, 0, u8::try_from(p).unwrap_or(0));
-            (NodeId(p), Peer { data_address: address.into(), node_offset: Offset(65_000 - p) })
+            let node_offset = Offset(65_000 - p);
+            (NodeId(p), Peer { data_address: data_address(p), node_offset })
         });
         let all: anyhow::Result<BTreeMap<EndpointId, Endpoint>> = (0..endpoints)
             .map(|e| endpoint(id, vni, &subnet, e).map(|endpoint| (endpoint.id, endpoint)))
@@ -97,7 +110,7 @@ pub(crate) fn view(networks: u32, endpoints: u64) -> anyhow::Result<View> {
     Ok(View {
         generation: Generation(1),
         node,
-        data_address: IpAddr::V4(Ipv4Addr::new(172, 16, 0, 1)),
+        data_address: data_address(1),
         vxlan_port: 4789,
         networks: views,
         containers: BTreeMap::new(),
@@ -107,6 +120,7 @@ pub(crate) fn view(networks: u32, endpoints: u64) -> anyhow::Result<View> {
             drop_chains: Vec::new(),
             routes: Vec::new(),
             ipv6: true,
+            shortcut: None,
         },
     })
 }

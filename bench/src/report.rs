@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde::Serialize;
 
+use crate::compare::Comparison;
+
 /// All measures of one run.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     measures: Vec<Measure>,
+    /// The data path, side by side with others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<Comparison>,
 }
 
 /// One thing that was measured.
@@ -84,8 +89,22 @@ impl Report {
         });
     }
 
-    /// The table.
+    /// Adds a comparison.
+    pub(crate) fn compared(&mut self, comparison: Comparison) {
+        self.compared = Some(comparison);
+    }
+
+    /// The tables.
     pub(crate) fn print(&self) {
+        if !self.measures.is_empty() {
+            self.print_measures();
+        }
+        if let Some(comparison) = &self.compared {
+            println!("\n{}", comparison.tables());
+        }
+    }
+
+    fn print_measures(&self) {
         println!();
         println!(
             "{:<64} {:>9} {:>9} {:>9} {:>9} {:>6}  reach",
@@ -112,15 +131,25 @@ impl Report {
         }
     }
 
-    /// Writes `target/bench/report.json`.
+    /// Writes `report.json` into `target/bench`, and what a comparison has to show.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
     pub(crate) fn write(&self) -> anyhow::Result<()> {
         let directory = PathBuf::from("target/bench");
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
-        let path = directory.join("report.json");
-        std::fs::write(&path, serde_json::to_vec_pretty(self)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("\nall rounds: {}", path.display());
+        let write = |name: &str, bytes: &[u8]| {
+            let path = directory.join(name);
+            std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+        };
+        write("report.json", &serde_json::to_vec_pretty(self)?)?;
+        println!("\nall rounds: {}", directory.join("report.json").display());
+        if let Some(comparison) = &self.compared {
+            write("performance.md", comparison.tables().as_bytes())?;
+            write("performance.svg", comparison.chart().as_bytes())?;
+            println!("tables and chart: performance.md, performance.svg beside it");
+        }
         Ok(())
     }
 }

@@ -8,17 +8,16 @@
  *
  * Addresses are 16 octets in network order; an IPv4 address is mapped into IPv6 (RFC 4291 section 2.5.5.2),
  * so that both families are one path. Numbers are in the host's order unless a comment says otherwise.
+ *
+ * Who includes it brings __u8, __u32 and __u64.
  */
 #ifndef WEFT_H
 #define WEFT_H
 
-#include <linux/types.h>
-#include <stddef.h>
-
 #define CONSTANT(name, value) enum { name = value };
 #define LAYOUT_SIZE(type, size) _Static_assert(sizeof(struct type) == size, #type);
 #define LAYOUT(type, field, offset, size)                                                        \
-	_Static_assert(offsetof(struct type, field) == offset, #type "." #field);                \
+	_Static_assert(__builtin_offsetof(struct type, field) == offset, #type "." #field);                \
 	_Static_assert(sizeof(((struct type *)0)->field) == size, #type "." #field);
 
 /* Changes whenever a table's key or value changes its meaning: tables of another version are never
@@ -107,8 +106,9 @@ LAYOUT_SIZE(weft_mac, 8)
 /* Table "vteps", by address (16 octets): how frames to a remote VTEP leave. */
 struct weft_vtep {
 	__u32 ifindex;       /* of the link they leave by */
-	__u32 mtu;           /* of the outer packet */
-	__u8 next_hop[16];   /* mapped if it is IPv4 */
+	__u32 mtu;           /* of the outer packet; at most 65,535 */
+	__u32 family;        /* AF_INET, AF_INET6: of the next hop; with it, a struct bpf_redir_neigh */
+	__u8 next_hop[16];   /* of IPv4 the first four octets */
 	__u8 header_length;  /* 36: IPv4, UDP, VXLAN; 56: IPv6, UDP, VXLAN */
 	__u8 zero[3];
 	/* The outer headers, ready but for lengths, source port, ECN and VNI; of IPv4 with the checksum
@@ -117,10 +117,11 @@ struct weft_vtep {
 };
 LAYOUT(weft_vtep, ifindex, 0, 4)
 LAYOUT(weft_vtep, mtu, 4, 4)
-LAYOUT(weft_vtep, next_hop, 8, 16)
-LAYOUT(weft_vtep, header_length, 24, 1)
-LAYOUT(weft_vtep, header, 28, 56)
-LAYOUT_SIZE(weft_vtep, 84)
+LAYOUT(weft_vtep, family, 8, 4)
+LAYOUT(weft_vtep, next_hop, 12, 16)
+LAYOUT(weft_vtep, header_length, 28, 1)
+LAYOUT(weft_vtep, header, 32, 56)
+LAYOUT_SIZE(weft_vtep, 88)
 
 /* Table "counters", per CPU, by slot: what went the shortcut. */
 struct weft_counters {

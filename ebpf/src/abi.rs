@@ -261,10 +261,12 @@ impl Vtep {
         let header = self.header();
         let length = u8::try_from(header.len()).unwrap_or_default();
         let start = layout::WEFT_VTEP_HEADER.start;
+        let (family, next_hop) = next_hop(self.next_hop);
         Writer::new()
             .put(layout::WEFT_VTEP_IFINDEX, &self.ifindex.to_ne_bytes())
             .put(layout::WEFT_VTEP_MTU, &self.mtu.to_ne_bytes())
-            .put(layout::WEFT_VTEP_NEXT_HOP, &mapped(self.next_hop))
+            .put(layout::WEFT_VTEP_FAMILY, &family.to_ne_bytes())
+            .put(layout::WEFT_VTEP_NEXT_HOP, &next_hop)
             .put(layout::WEFT_VTEP_HEADER_LENGTH, &[length])
             .put(start..start + header.len(), &header)
             .0
@@ -288,7 +290,7 @@ impl Vtep {
         let vtep = Self {
             ifindex: number(octets, layout::WEFT_VTEP_IFINDEX),
             mtu: number(octets, layout::WEFT_VTEP_MTU),
-            next_hop: unmapped(take(octets, layout::WEFT_VTEP_NEXT_HOP)),
+            next_hop: next_hop_of(octets)?,
             source,
             destination,
             port: u16::from_be_bytes(take(header, udp + 2..udp + 4)),
@@ -315,6 +317,31 @@ impl Vtep {
         header.extend([0; 4]);
         header.extend([VNI_IS_THERE, 0, 0, 0, 0, 0, 0, 0]);
         header
+    }
+}
+
+/// `AF_INET`, `AF_INET6` (`sys/socket.h` of Linux)
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
+/// A next hop as `struct bpf_redir_neigh` has it: family, and the address from the first octet on.
+fn next_hop(address: IpAddr) -> (u32, [u8; 16]) {
+    match address {
+        IpAddr::V4(v4) => {
+            let mut octets = [0; 16];
+            octets[..4].copy_from_slice(&v4.octets());
+            (AF_INET, octets)
+        }
+        IpAddr::V6(v6) => (AF_INET6, v6.octets()),
+    }
+}
+
+fn next_hop_of(octets: &[u8; layout::WEFT_VTEP]) -> Option<IpAddr> {
+    let start = layout::WEFT_VTEP_NEXT_HOP.start;
+    match number(octets, layout::WEFT_VTEP_FAMILY) {
+        AF_INET => Some(take::<4>(octets, start..start + 4).into()),
+        AF_INET6 => Some(take::<16>(octets, start..start + 16).into()),
+        _ => None,
     }
 }
 

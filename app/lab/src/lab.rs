@@ -3,12 +3,11 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde::{Deserialize, Serialize};
-
+use crate::host::Host;
 use crate::netlink::Netlink;
 use crate::record::{Owner, Record, check_name};
 use crate::{Error, Process, namespace, process};
@@ -48,82 +47,6 @@ impl LabConfig {
             resolv_conf: None,
             direct_cable: false,
         }
-    }
-}
-
-/// A virtual host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Host {
-    /// `a`, `b` …
-    pub name: String,
-    /// Its network namespace.
-    pub netns: String,
-    /// Its address on the underlay: 172.10.0.15 for `a`, 172.10.0.16 for `b`; on an IPv6 underlay
-    /// fd00:10::15 and so on.
-    pub address: IpAddr,
-    /// Its IPv6 address, which it has on any underlay.
-    pub address_v6: Ipv6Addr,
-    /// Its directories and its socket lie here.
-    pub directory: PathBuf,
-}
-
-impl Host {
-    fn new(lab: &str, number: u8, ipv6_underlay: bool) -> Self {
-        let name = char::from(b'a' + number).to_string();
-        let last = 15 + number;
-        // Written with the same digits as the IPv4 one: 0x15, not 15.
-        let hex = u16::from(last / 10) * 16 + u16::from(last % 10);
-        let address_v6 = Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, hex);
-        let address_v4 = Ipv4Addr::new(172, 10, 0, last);
-        Self {
-            netns: format!("{lab}-{name}"),
-            address: if ipv6_underlay { address_v6.into() } else { address_v4.into() },
-            address_v6,
-            directory: Record::directory(lab).join(&name),
-            name,
-        }
-    }
-
-    /// Where its daemon keeps what survives a reboot.
-    pub fn state_dir(&self) -> PathBuf {
-        self.directory.join("state")
-    }
-
-    /// Where its daemon keeps what does not.
-    pub fn run_dir(&self) -> PathBuf {
-        self.directory.join("run")
-    }
-
-    /// Where its daemon listens.
-    pub fn socket(&self) -> PathBuf {
-        self.run_dir().join("weft.sock")
-    }
-
-    /// What its daemon takes for `/etc/resolv.conf`, if the lab was made with one.
-    pub fn resolv_conf(&self) -> PathBuf {
-        self.directory.join("resolv.conf")
-    }
-
-    /// The file of its network namespace.
-    pub fn netns_file(&self) -> PathBuf {
-        namespace::named(&self.netns)
-    }
-
-    /// A command that will run on this host, with the variables that lead to its daemon.
-    ///
-    /// # Errors
-    /// When its namespace is gone.
-    pub fn command(&self, program: impl AsRef<OsStr>) -> io::Result<Command> {
-        let mut command = process::enter(&self.netns_file(), None, program)?;
-        command
-            .env("WEFT_NAME", &self.name)
-            .env("WEFT_STATE_DIR", self.state_dir())
-            .env("WEFT_RUN_DIR", self.run_dir())
-            .env("WEFT_SOCKET", self.socket());
-        if self.resolv_conf().exists() {
-            command.env("WEFT_RESOLV_CONF", self.resolv_conf());
-        }
-        Ok(command)
     }
 }
 
@@ -339,11 +262,8 @@ impl Lab {
             ..LabConfig::new(self.name())
         };
         remove_namespace(&self.record, &host.netns)?;
-        match fs::remove_dir_all(host.run_dir()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::system("clear the run directory")(e));
-            }
-            _ => {}
+        for gone in [host.run_dir(), host.bpf_dir()] {
+            clear(&gone).map_err(Error::system(format!("clear {}", gone.display())))?;
         }
         self.wait_for_cable_to_go(&host.name)?;
         self.make_host(host, &config)
@@ -468,6 +388,14 @@ impl Drop for Lab {
     }
 }
 
+/// Removes a directory with everything in it; one that is not there is fine.
+fn clear(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn inside(
     netns: &str,
     action: &str,
@@ -481,7 +409,10 @@ fn inside(
 fn take_down(record: &Record) -> Result<(), Error> {
     let removed: Vec<Result<(), Error>> =
         record.namespaces().iter().map(|netns| remove_namespace(record, netns)).collect();
-    removed.into_iter().collect::<Result<(), Error>>()?;
+    // What is pinned would outlive the links that it was attached to.
+    let pins = record.pins();
+    let unpinned = clear(&pins).map_err(Error::system(format!("clear {}", pins.display())));
+    removed.into_iter().chain([unpinned]).collect::<Result<(), Error>>()?;
     record.erase()
 }
 

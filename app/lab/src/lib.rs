@@ -10,12 +10,14 @@
 //!
 //! The underlay is never connected to a network card of the machine. Beside the bridge it plays the
 //! world outside: it is the hosts' default gateway (172.10.0.1, fd00:10::1) and answers at 192.0.2.1
-//! and 2001:db8::1. Each host has directories and a socket of its own, under `/run/weft-lab/NAME/HOST`.
+//! and 2001:db8::1. Each host has directories and a socket of its own, under `/run/weft-lab/NAME/HOST`,
+//! and what its daemon pins (BPF) lies under `/sys/fs/bpf/weft-lab/NAME/HOST`.
 //!
 //! A lab goes when its [`Lab`] is dropped. If its process is killed first, the next lab that comes up
 //! on the machine clears it away: who owns it is written in its directory.
 
 mod error;
+mod host;
 mod lab;
 mod namespace;
 mod netlink;
@@ -23,7 +25,8 @@ mod process;
 mod record;
 
 pub use error::Error;
-pub use lab::{Container, Host, Lab, LabConfig};
+pub use host::Host;
+pub use lab::{Container, Lab, LabConfig};
 pub use namespace::{in_netns, named as netns_file};
 pub use process::{Process, enter};
 pub use record::{Owner, check_name};

@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::lab::Host;
+use crate::host::Host;
 
 /// Where labs are written down.
-const ROOT: &str = "/run/weft-lab";
+pub(crate) const ROOT: &str = "/run/weft-lab";
+
+/// Where their hosts' daemons pin BPF objects, as far as a file system for those is mounted.
+pub(crate) const PINS: &str = "/sys/fs/bpf/weft-lab";
 
 /// Who a lab belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +90,11 @@ impl Record {
     /// Where the lab of this name is written down.
     pub(crate) fn directory(name: &str) -> PathBuf {
         Path::new(ROOT).join(name)
+    }
+
+    /// Where its hosts' daemons pin BPF objects.
+    pub(crate) fn pins(&self) -> PathBuf {
+        Path::new(PINS).join(&self.name)
     }
 
     /// Writes it down, all at once; refuses when the name is taken.

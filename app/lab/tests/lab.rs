@@ -189,3 +189,41 @@ fn a_rebooted_host_keeps_its_state_directory_and_nothing_else() {
     let (well, text) = exec(&lab, "a", &["ping", "-c1", "-W2", "172.10.0.16"]);
     assert!(well, "{text}");
 }
+
+#[test]
+fn what_a_host_pinned_goes_when_it_reboots_and_with_the_lab() {
+    if std::env::var_os("WEFT_LAB_PINS").is_none() {
+        // In a mount namespace of its own, because a second file system for pins would hide the first.
+        let itself = std::env::current_exe().unwrap();
+        let test = "what_a_host_pinned_goes_when_it_reboots_and_with_the_lab";
+        let output = Command::new("unshare")
+            .args(["--mount", "--propagation", "slave"])
+            .arg(itself)
+            .args([test, "--exact"])
+            .env("WEFT_LAB_PINS", "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}");
+        return;
+    }
+    let mounted = Command::new("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"]).status().unwrap();
+    assert!(mounted.success());
+    let name = name("pins");
+    let lab = Lab::up(LabConfig::new(&name)).unwrap();
+    let pins = |host: &str| lab.host(host).unwrap().bpf_dir();
+    assert_eq!(pins("b"), Path::new("/sys/fs/bpf/weft-lab").join(&name).join("b"));
+    let (_, env) = exec(&lab, "b", &["env"]);
+    assert!(env.lines().any(|l| l == format!("WEFT_BPF_DIR={}", pins("b").display())), "{env}");
+    for host in ["a", "b"] {
+        let node = pins(host).join("0000000000000001");
+        fs::create_dir_all(&node).unwrap();
+        // Of all files, those that are no pins can be symbolic links only.
+        std::os::unix::fs::symlink("x", node.join("from_underlay")).unwrap();
+    }
+    lab.reboot("b").unwrap();
+    assert!(pins("a").join("0000000000000001").exists() && !pins("b").exists());
+    lab.down().unwrap();
+    let left = fs::read_dir("/sys/fs/bpf/weft-lab").unwrap().flatten();
+    assert_eq!(left.filter(|e| e.file_name() == *name).count(), 0);
+}

@@ -171,13 +171,17 @@ impl FakeKernel {
         self.foreign.insert(key, object);
     }
 
-    /// Somebody else takes their object away, and with it our rules in it.
+    /// Somebody else takes their object away, and with it our rules in it, or our programs at it.
     pub fn remove_foreign(&mut self, key: &Key) {
         self.foreign.remove(key);
-        if let Key::Chain(table, chain) = key {
-            self.drop_where(
+        match key {
+            Key::Chain(table, chain) => self.drop_where(
                 |k, _| matches!(k, Key::ForeignRule(t, c, _) if t == table && c == chain),
-            );
+            ),
+            Key::Link(ns, link) => self.drop_where(|k, _| {
+                matches!(k, Key::Shortcut(_)) && k.sits_on() == Some((*ns, link.as_str()))
+            }),
+            _ => {}
         }
     }
 }

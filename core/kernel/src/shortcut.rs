@@ -114,11 +114,9 @@ impl ShortcutKey {
     pub fn sits_on(&self) -> Option<&str> {
         match self {
             Self::Granted(link, _) | Self::Endpoint(link) | Self::Program(link, _) => Some(link),
-            Self::Node
-            | Self::Vtep(_)
-            | Self::Member(..)
-            | Self::Neighbour(..)
-            | Self::Fdb(..) => None,
+            Self::Node | Self::Vtep(_) | Self::Member(..) | Self::Neighbour(..) | Self::Fdb(..) => {
+                None
+            }
         }
     }
 }

@@ -10,9 +10,9 @@ pub(crate) mod device;
 pub(crate) mod foreign;
 pub(crate) mod host;
 
-use weft_kernel::TableName;
 use weft_kernel::key::NftFamily;
 use weft_kernel::nft::{Chain, ChainKind, Equal, Hook, HookPoint, Match, Rule, Statement};
+use weft_kernel::{DropReason, TableName};
 
 /// Every bridge of ours, by the prefix of its name.
 const OUR_BRIDGES: &str = "wb-*";
@@ -39,8 +39,9 @@ fn accept(matches: Vec<Match>, comment: &str) -> Rule {
     rule(matches, vec![Statement::Accept], comment)
 }
 
-fn drop(matches: Vec<Match>, comment: &str) -> Rule {
-    rule(matches, vec![Statement::Counter, Statement::Drop], comment)
+/// The comment says why: both paths count under one name.
+fn drop(matches: Vec<Match>, reason: DropReason) -> Rule {
+    rule(matches, vec![Statement::Counter, Statement::Drop], reason.as_str())
 }
 
 fn from_link(name: &str) -> Match {

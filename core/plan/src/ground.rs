@@ -21,6 +21,8 @@ pub(crate) struct Ground {
     pub(crate) underlay_mtu: u32,
     /// Whether the host has IPv6.
     pub(crate) ipv6: bool,
+    /// Whether it has the shortcut. Where that leads to is the host's section's alone.
+    pub(crate) shortcut: bool,
 }
 
 impl Ground {
@@ -31,6 +33,7 @@ impl Ground {
             vxlan_port: view.vxlan_port,
             underlay_mtu: view.facts.underlay_mtu,
             ipv6: view.facts.ipv6,
+            shortcut: view.facts.shortcut.is_some(),
         }
     }
 

@@ -4,8 +4,9 @@
 //! not know netlink, files or what the kernel holds now.
 //!
 //! One file per noun: [`view`] is what comes in; links, addresses, sysctls, routes, rows
-//! (neighbours, FDB, flood), filters and names are what comes out. IPv4 and IPv6 are one path:
-//! code loops over addresses and subnets and asks only whether the host speaks their family.
+//! (neighbours, FDB, flood), filters, the shortcut and names are what comes out. IPv4 and IPv6 are
+//! one path: code loops over addresses and subnets and asks only whether the host speaks their
+//! family.
 
 mod addresses;
 mod attachment;
@@ -16,6 +17,7 @@ mod names;
 mod planner;
 mod routes;
 mod rows;
+mod shortcut;
 mod site;
 mod sysctls;
 pub mod view;

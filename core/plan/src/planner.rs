@@ -14,7 +14,7 @@ use crate::ground::Ground;
 use crate::site::Site;
 use crate::{
     HostFacts, NetworkView, NodePlan, Out, View, addresses, filters, links, names, routes, rows,
-    sysctls,
+    shortcut, sysctls,
 };
 
 /// Plans view after view. What it hands out is what [`crate::plan`] would; a section whose inputs did not
@@ -57,7 +57,7 @@ struct OfContainer {
 struct OfHost {
     facts: HostFacts,
     networks: Vec<Arc<NetworkView>>,
-    /// The host's section; and the sysctls of an uplink whose name looks like one of our devices'.
+    /// The host's section; and what belongs to an uplink whose name looks like one of our devices'.
     sections: BTreeMap<Section, Arc<Objects>>,
 }
 
@@ -153,13 +153,17 @@ fn of_network(
         other => other,
     };
     let site = Site { ground, view, local };
+    let rows = rows::Rows::of(&site);
     let mut out = Out::new();
     links::of_network(&site, &mut out);
     filters::device::of_network(&site, &mut out);
     sysctls::of_network(&site, &mut out);
     addresses::of_network(&site, &mut out);
     routes::of_network(&site, &mut out);
-    rows::of_network(&site, &mut out);
+    rows::of_network(&site, &rows, &mut out);
+    if ground.shortcut {
+        shortcut::of_network(&site, &rows, &mut out);
+    }
     let names = names::of_network(&site);
     let (section, known, mut veths) = match before {
         Some(before) => (Some(before.section), Some(before.names), before.veths),
@@ -170,6 +174,9 @@ fn of_network(
         links::of_endpoint(ground, at, &mut out);
         filters::device::of_endpoint(at, &mut out);
         rows::of_endpoint(at, &mut out);
+        if ground.shortcut {
+            shortcut::of_endpoint(at, &mut out);
+        }
         let section = Section::of_device(&at.host_end());
         let objects = reuse(veths.remove(&section), out.into_iter().collect());
         (section, objects)
@@ -233,6 +240,9 @@ fn of_host(ground: &Ground, view: &View, before: Option<OfHost>) -> OfHost {
         filters::host::of_host(ground, &sites, &mut out);
         filters::foreign::of_host(ground, &view.facts.drop_chains, &mut out);
         sysctls::of_host(ground, &view.facts, sites.iter().map(Site::network), &mut out);
+        if let Some(facts) = &view.facts.shortcut {
+            shortcut::of_host(ground, facts, &sites, &mut out);
+        }
     }
     let mut sections: BTreeMap<Section, Vec<(Key, Object)>> = BTreeMap::new();
     for (key, object) in out {

@@ -14,22 +14,36 @@ use crate::Out;
 use crate::attachment::Attachment;
 use crate::site::Site;
 
-/// A network's rows, except those on endpoints' veths. Put out in the order of their keys: tens of
-/// thousands of them are sorted here as the few octets that tell them apart, not as objects.
-pub(crate) fn of_network(site: &Site<'_>, out: &mut Out) {
+/// Who is where in a network, for the bridge path and the shortcut: tens of thousands are sorted
+/// once, as the few octets that tell them apart.
+pub(crate) struct Rows {
+    /// The MACs that are behind other nodes, with those nodes' VTEPs, by MAC: the nodes' own and
+    /// endpoints'. Of two for one MAC, the later one counts.
+    pub(crate) remote: Vec<(Mac, IpAddr)>,
+    /// Every address of the network with its MAC, but the host's own, by address.
+    pub(crate) neighbours: Vec<(IpAddr, Mac)>,
+}
+
+impl Rows {
+    pub(crate) fn of(site: &Site<'_>) -> Self {
+        Self { remote: remote(site), neighbours: neighbours(site) }
+    }
+}
+
+/// A network's rows, except those on endpoints' veths, put out in the order of their keys.
+pub(crate) fn of_network(site: &Site<'_>, rows: &Rows, out: &mut Out) {
     let (bridge, vtep) = (site.bridge(), site.vtep());
-    for (address, mac) in neighbours(site) {
-        out.push((Key::Neighbour(bridge.clone(), address), Object::Neighbour(mac.0)));
+    for (address, mac) in &rows.neighbours {
+        out.push((Key::Neighbour(bridge.clone(), *address), Object::Neighbour(mac.0)));
     }
     // The host's own MAC: the bridge takes it for itself as well as the gateway's.
     let own = Key::Fdb(bridge, FdbTable::Bridge, site.node_mac().0);
     out.push((own, Object::Fdb(None)));
-    let remote = remote(site);
     let row = |table, mac: Mac| Key::Fdb(vtep.clone(), table, mac.0);
-    for (mac, node) in &remote {
+    for (mac, node) in &rows.remote {
         out.push((row(FdbTable::Device, *mac), Object::Fdb(Some(*node))));
     }
-    for (mac, _) in &remote {
+    for (mac, _) in &rows.remote {
         out.push((row(FdbTable::Bridge, *mac), Object::Fdb(None)));
     }
     for peer in site.peers() {
@@ -43,25 +57,23 @@ pub(crate) fn of_endpoint(at: &Attachment<'_>, out: &mut Out) {
     out.push((key, Object::Fdb(None)));
 }
 
-/// The MACs that are behind other nodes, with those nodes' VTEPs: the nodes' own and endpoints'.
 fn remote(site: &Site<'_>) -> Vec<(Mac, IpAddr)> {
-    let nodes = site.peers().map(|peer| (site.peer_mac(peer), peer.data_address));
+    let nodes = site.remote_nodes().map(|(mac, peer)| (mac, peer.data_address));
     let endpoints = site.remote().map(|(endpoint, peer)| (endpoint.mac, peer.data_address));
     let mut rows: Vec<(Mac, IpAddr)> = nodes.chain(endpoints).collect();
-    // Stable, so that of two rows for one MAC the later one counts.
+    // Stable, so that the later one of two comes later.
     rows.sort_by_key(|(mac, _)| *mac);
     rows
 }
 
-/// Every address of the network with its MAC, but the host's own.
 fn neighbours(site: &Site<'_>) -> Vec<(IpAddr, Mac)> {
     let mut rows: Vec<(IpAddr, Mac)> = Vec::new();
     let mut put = |mac: Mac, addresses: &[IpAddr]| {
         let known = addresses.iter().filter(|a| site.ground.speaks(**a));
         rows.extend(known.map(|address| (*address, mac)));
     };
-    for peer in site.peers() {
-        put(site.peer_mac(peer), &site.network().addresses(peer.node_offset));
+    for (mac, peer) in site.remote_nodes() {
+        put(mac, &site.network().addresses(peer.node_offset));
     }
     for (endpoint, _) in site.remote() {
         put(endpoint.mac, &endpoint.addresses);

@@ -51,9 +51,12 @@ impl<'a> Site<'a> {
         view.peers.iter().filter(move |(node, peer)| is_other(ground, **node, peer)).map(|(_, p)| p)
     }
 
-    /// The MAC under which a peer's host itself is known.
-    pub(crate) fn peer_mac(&self, peer: &Peer) -> Mac {
-        Mac::of_endpoint(self.network().vni, peer.node_offset)
+    /// The other nodes as such, each with the MAC under which its host itself is known.
+    pub(crate) fn remote_nodes(&self) -> impl Iterator<Item = (Mac, &'a Peer)> {
+        let (vni, taken) = (self.network().vni, self.own_macs());
+        self.peers()
+            .map(move |peer| (Mac::of_endpoint(vni, peer.node_offset), peer))
+            .filter(move |(mac, _)| !taken.contains(mac))
     }
 
     /// The endpoints that can be reached on other nodes, with those nodes.

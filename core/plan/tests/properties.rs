@@ -4,18 +4,20 @@
 
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use weft_kernel::fake::FakeKernel;
 use weft_kernel::object::{Link, LinkKind};
-use weft_kernel::{FdbTable, KernelState, Key, Netns, NetnsId, Object, Section, Step};
-use weft_model::{EndpointId, Mac, device};
-use weft_plan::{NetworkView, NodePlan, Planner, View, plan};
+use weft_kernel::{
+    Attach, FdbTable, KernelState, Key, Netns, NetnsId, Object, Section, ShortcutKey, Step,
+};
+use weft_model::{Mac, device};
+use weft_plan::{NodePlan, Planner, View, plan};
 
-use world::{Change, HERE, changes};
+use world::{Change, HERE, attached, changes, elsewhere};
 
 /// The views that the changes lead through.
 fn views(changes: &[Change]) -> Vec<View> {
@@ -32,39 +34,6 @@ fn last(changes: &[Change]) -> View {
     views(changes).pop().unwrap_or_else(world::empty)
 }
 
-/// The endpoints that are inside containers of this node. Where two interfaces of a namespace have
-/// one name, only the first is there.
-fn attached(view: &View) -> BTreeSet<EndpointId> {
-    let (mut endpoints, mut links) = (BTreeSet::new(), BTreeSet::new());
-    for container in view.containers.values() {
-        for interface in &container.interfaces {
-            let network = view.networks.get(&interface.network);
-            let known = network
-                .and_then(|n| n.endpoints.get(&interface.endpoint))
-                .is_some_and(|e| e.node == HERE);
-            let link = (container.netns, interface.name.clone());
-            if known && !endpoints.contains(&interface.endpoint) && links.insert(link) {
-                endpoints.insert(interface.endpoint);
-            }
-        }
-    }
-    endpoints
-}
-
-/// What other nodes have in a network: MAC, addresses, VTEP.
-fn elsewhere(network: &NetworkView) -> Vec<(Mac, Vec<IpAddr>, IpAddr)> {
-    let peers = || network.peers.iter().filter(|(node, _)| **node != HERE);
-    let nodes = peers().map(|(_, peer)| {
-        let mac = Mac::of_endpoint(network.network.vni, peer.node_offset);
-        (mac, network.network.addresses(peer.node_offset), peer.data_address)
-    });
-    let endpoints = network.endpoints.values().filter_map(|endpoint| {
-        let (_, peer) = peers().find(|(node, _)| **node == endpoint.node)?;
-        Some((endpoint.mac, endpoint.addresses.clone(), peer.data_address))
-    });
-    nodes.chain(endpoints).collect()
-}
-
 fn links_of(key: &Key, object: &Object) -> Vec<String> {
     let mut links = match key {
         Key::Link(Netns::Host, link) | Key::Up(Netns::Host, link) => vec![link.clone()],
@@ -79,6 +48,11 @@ fn links_of(key: &Key, object: &Object) -> Vec<String> {
         links.push(port.bridge.clone());
     }
     links
+}
+
+/// The links of the underlay are not planned.
+fn is_at_uplink(key: &Key) -> bool {
+    matches!(key, Key::Shortcut(ShortcutKey::Program(_, Attach::FromUnderlay)))
 }
 
 /// All objects in the order in which they are made.
@@ -127,12 +101,14 @@ proptest! {
             let now = planner.plan(&view).kernel;
             for (section, objects) in before.iter().flat_map(KernelState::sections) {
                 let Some(new) = now.section(section) else { continue };
-                // A change of the ground plans everything anew, and an uplink's sysctl may lie
-                // in a section that is not its own.
-                let shared = view.facts.router_advertisement_links.iter().all(|l| l != "x-570001" && l != "br-lan");
+                // A change of the ground plans everything anew, and what belongs to an uplink may
+                // lie in a section that is not its own.
+                let underlay = view.facts.shortcut.iter().flat_map(|shortcut| &shortcut.links);
+                let mut links = view.facts.router_advertisement_links.iter().chain(underlay);
+                let shared = links.all(|l| l != "x-570001" && l != "br-lan");
                 let same_ground = !matches!(
                     changes.get((view.generation.0 as usize).wrapping_sub(1)),
-                    Some(Change::Ipv6 { .. } | Change::Underlay { .. })
+                    Some(Change::Ipv6 { .. } | Change::Underlay { .. } | Change::Shortcut { .. } | Change::NoShortcut)
                 );
                 if shared && same_ground && new == objects && *section != Section::Host {
                     prop_assert!(Arc::ptr_eq(new, objects), "{section} was made anew");
@@ -145,7 +121,7 @@ proptest! {
     #[test]
     fn everything_sits_on_a_planned_link(changes in changes()) {
         let kernel = plan(&last(&changes)).kernel;
-        for (key, object) in kernel.iter() {
+        for (key, object) in kernel.iter().filter(|(key, _)| !is_at_uplink(key)) {
             for link in links_of(key, object) {
                 prop_assert!(kernel.get(&Key::Link(Netns::Host, link)).is_some(), "{key}");
             }

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use weft_kernel::{Fault, FaultKind, Key, Scope};
 
-use crate::machine::Millis;
+use crate::config::Millis;
 
 const FIRST: Millis = 100;
 const LONGEST: Millis = 30_000;
@@ -97,10 +97,12 @@ impl Troubles {
             .filter(move |key| !self.waits(key, now))
     }
 
-    /// When the next one's time comes. One that still has to be read comes with the reading.
-    pub(crate) fn next(&self) -> Option<Millis> {
+    /// When the next one's time comes, but for those whose time came and that wait for something
+    /// else since. One that still has to be read comes with the reading.
+    pub(crate) fn next(&self, waits: impl Fn(&Key) -> bool) -> Option<Millis> {
         let read = |key: &Key| self.by_key.get(key).is_some_and(|trouble| !trouble.unread);
-        self.by_time.iter().find(|(_, key)| read(key)).map(|(next, _)| *next)
+        let mut open = self.by_time.iter().filter(|(_, key)| read(key) && !waits(key));
+        open.next().map(|(next, _)| *next)
     }
 }
 

@@ -213,7 +213,9 @@ fn arrange(first: Vec<Planned>, found: Vec<Change<'_>>) -> Vec<Planned> {
             (None, _) => {}
         }
     }
-    puts.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    // By the rank first: in what is left, keys are mostly in order already, and comparing them is dear.
+    puts.sort_by_key(|put| put.0);
+    puts.chunk_by_mut(|a, b| a.0 == b.0).for_each(|same| same.sort_by(|a, b| a.1.cmp(b.1)));
     deletes.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| b.1.cmp(a.1)));
     let puts = puts.into_iter().map(|(rank, key, object)| Planned {
         turn: Turn::Put(rank),

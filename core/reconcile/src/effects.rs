@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weft_kernel::object::{Link, LinkKind};
 use weft_kernel::state::Objects;
-use weft_kernel::{FdbTable, KernelState, Key, Netns, NetnsId, Object, Section};
+use weft_kernel::{FdbTable, KernelState, Key, Netns, NetnsId, Object, Scope, Section};
 
 use crate::places::{host_links, owner_of, sysctl_link};
 
@@ -133,6 +133,13 @@ impl Effects<'_> {
             self.touched.insert(key.section());
             self.state.insert(key, Object::Link(link));
         }
+    }
+
+    /// A link of the host is gone, as a reading told that does not cover all that sat on it.
+    pub(crate) fn link_vanished(&mut self, name: &str) {
+        self.drop_from(&Section::of_device(name), |key| {
+            key.sits_on() == Some((Netns::Host, name)) && !Scope::Cheap.contains(key)
+        });
     }
 
     /// A container's namespace is gone.

@@ -6,8 +6,10 @@
 //! kernel made of values. It knows objects, not networks.
 
 mod backoff;
+mod config;
 mod diff;
 mod effects;
+mod late;
 mod machine;
 mod needs;
 mod observed;
@@ -17,7 +19,8 @@ mod sieve;
 mod status;
 mod watch;
 
+pub use config::{Config, Do, Millis};
 pub use diff::diff;
-pub use machine::{Config, Do, Machine, Millis};
+pub use machine::Machine;
 pub use observed::Observed;
 pub use status::{Damage, FaultStatus, Repair, Status};

@@ -1,65 +1,24 @@
 //! The machine: holds what is wanted and what was seen, and says what to do now.
 
+mod work;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use weft_kernel::{
     Fault, FaultKind, KernelState, Key, Netns, NetnsId, Object, Scope, Section, Step,
 };
 
 use crate::backoff::Troubles;
-use crate::diff::diff_in;
+use crate::config::{Config, Do, Millis};
 use crate::effects::Effects;
+use crate::late::Late;
 use crate::needs::is_needed;
-use crate::observed::{News, Observed, learn};
-use crate::order::{Planned, Turn};
-use crate::sieve::{Sieve, Verdict, netns_of};
+use crate::observed::{News, Observed, holds_shortcut, learn, shortcut_objects};
+use crate::order::Planned;
+use crate::sieve::netns_of;
 use crate::status::{Damage, Damages, FaultStatus, Status};
 use crate::watch::Watch;
-
-/// Milliseconds on a clock of the caller's that never goes back.
-pub type Millis = u64;
-
-/// How often and how much.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// Everything is read so often.
-    pub observe_all_every: Millis,
-    /// Everything but rows is read so often; `grace` more at the most.
-    pub observe_cheap_every: Millis,
-    /// Two readings of one scope on request lie at least so far apart, two of everything four
-    /// times as far.
-    pub distance: Millis,
-    /// Steps go before readings, until a reading is late by so much.
-    pub grace: Millis,
-    /// Steps in one batch at the most.
-    pub batch: usize,
-}
-
-impl Default for Config {
-    /// Repairs within five seconds, rows within a minute when no event tells of them.
-    fn default() -> Self {
-        Self {
-            observe_all_every: 60_000,
-            observe_cheap_every: 3_000,
-            distance: 250,
-            grace: 1_500,
-            batch: 4_096,
-        }
-    }
-}
-
-/// What the driver should do now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Do {
-    /// Read this from the kernel, then call [`Machine::on_observed`] or
-    /// [`Machine::on_observe_failed`].
-    Observe(Scope),
-    /// Take these steps in this order (none depends on another one), then call
-    /// [`Machine::on_applied`].
-    Apply(Vec<Step>),
-    /// Nothing before this time, or before the next call of an `on_…`.
-    Sleep(Option<Millis>),
-}
 
 /// What the driver is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +54,10 @@ pub struct Machine {
     /// Steps to take, and the sections that were compared to find them.
     queue: VecDeque<Planned>,
     working: BTreeSet<Section>,
+    /// Steps that wait until nothing else is to be done.
+    late: Late,
+    /// Sections that may have become as wanted, without sharing the wanted one's memory.
+    unshared: BTreeSet<Section>,
     troubles: Troubles,
     gone: BTreeSet<NetnsId>,
     /// How many steps are held back in which section.
@@ -110,6 +73,7 @@ impl Machine {
     pub fn new(config: Config) -> Self {
         Self {
             watch: Watch::new(&config),
+            late: Late::new(&config),
             config,
             plan: None,
             have: KernelState::new(),
@@ -120,6 +84,7 @@ impl Machine {
             doubtful_since: None,
             queue: VecDeque::new(),
             working: BTreeSet::new(),
+            unshared: BTreeSet::new(),
             troubles: Troubles::default(),
             gone: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -148,12 +113,14 @@ impl Machine {
             return false;
         }
         self.settled = false;
+        self.late.plan_came();
+        self.watch.shortcut_wanted(holds_shortcut(&want));
         let old = self.plan.replace(Plan { want, generation }).map(|plan| plan.want);
         let (old, Some(Plan { want, .. })) = (old.unwrap_or_default(), &self.plan) else {
             return true;
         };
         for (section, objects) in want.sections() {
-            let same = old.section(section).is_some_and(|o| std::sync::Arc::ptr_eq(o, objects));
+            let same = old.section(section).is_some_and(|o| Arc::ptr_eq(o, objects));
             if !same {
                 self.dirty.insert(section.clone());
             }
@@ -183,6 +150,9 @@ impl Machine {
         let scope = observed.scope.clone();
         self.troubles.read(&scope);
         self.watch.done(&scope);
+        if matches!(scope, Scope::All | Scope::Shortcut) {
+            self.watch.shortcut_seen(shortcut_objects(&observed.state));
+        }
         if first && self.watch.is_complete() {
             self.have = observed.state;
             let sections = self.have.sections().map(|(name, _)| name.clone());
@@ -195,9 +165,27 @@ impl Machine {
         }
         for item in news {
             self.doubtful.insert(item.key.section());
+            if scope != Scope::All {
+                self.forget_what_sat_on(&item);
+            }
             if !first {
                 self.judge(item);
             }
+        }
+    }
+
+    /// With a link that is gone, or another one by now, went what was not read along with it.
+    fn forget_what_sat_on(&mut self, news: &News) {
+        let Some(Plan { want, .. }) = &self.plan else { return };
+        let kind = |object: &Option<Object>| match object {
+            Some(Object::Link(link)) => Some(link.kind.clone()),
+            _ => None,
+        };
+        if let Key::Link(Netns::Host, name) = &news.key
+            && kind(&news.seen) != kind(&news.known)
+        {
+            let (state, touched) = (&mut self.have, &mut self.doubtful);
+            Effects { state, want, touched }.link_vanished(name);
         }
     }
 
@@ -316,6 +304,7 @@ impl Machine {
         }
         if is_needed(&key) {
             self.dirty.insert(key.section());
+            self.dirty.extend(self.late.sections().cloned());
         }
     }
 
@@ -334,6 +323,8 @@ impl Machine {
         if self.doing != Doing::Nothing {
             return Do::Sleep(None);
         }
+        self.late.tick(now);
+        self.watch.tick(now);
         if let Some(scope) = self.watch.overdue(now, self.config.grace)
             && (self.plan.is_some() || !self.watch.is_complete())
         {
@@ -345,7 +336,7 @@ impl Machine {
         if self.watch.is_complete() {
             self.settle_doubts(now);
             self.compare(now);
-            if let Some(batch) = self.next_batch() {
+            if let Some(batch) = self.next_batch(now) {
                 self.doing = Doing::Applying;
                 return Do::Apply(batch);
             }
@@ -355,20 +346,21 @@ impl Machine {
         if let Some(scope) = self.watch.due(now) {
             return self.observe(scope, now);
         }
-        Do::Sleep(self.watch.next().into_iter().chain(self.troubles.next()).min())
+        self.rest(now)
     }
 
-    /// What was seen is acted upon when all that was asked for has been read, or when that takes
-    /// too long.
-    fn settle_doubts(&mut self, now: Millis) {
-        if self.doubtful.is_empty() {
-            return;
+    /// Everything is as wanted, or waits.
+    fn rest(&mut self, now: Millis) -> Do {
+        self.share();
+        if self.watch.is_complete()
+            && let Some(step) = self.next_late(now)
+        {
+            self.doing = Doing::Applying;
+            return Do::Apply(vec![step]);
         }
-        let since = *self.doubtful_since.get_or_insert(now);
-        if !self.watch.has_requests(now) || since + self.config.grace <= now {
-            self.dirty.append(&mut self.doubtful);
-            self.doubtful_since = None;
-        }
+        let late = self.next_late_at(now);
+        let tries = self.troubles.next(|key| self.late.contains(key));
+        Do::Sleep([self.watch.next(), tries, late].into_iter().flatten().min())
     }
 
     fn observe(&mut self, scope: Scope, now: Millis) -> Do {
@@ -377,90 +369,8 @@ impl Machine {
         Do::Observe(scope)
     }
 
-    fn next_batch(&mut self) -> Option<Vec<Step>> {
-        let turn: Turn = self.queue.front()?.turn;
-        let together = self.queue.iter().take(self.config.batch.max(1));
-        let size = together.take_while(|planned| planned.turn == turn).count();
-        let batch = self.queue.drain(..size).map(|planned| planned.step).collect();
-        if self.queue.is_empty() {
-            self.working.clear();
-        }
-        Some(batch)
-    }
-
-    /// Finds the steps of everything that may have changed.
-    fn compare(&mut self, now: Millis) {
-        let due: Vec<Section> = self.troubles.due(now).map(Key::section).collect();
-        self.dirty.extend(due);
-        let Some(plan) = &self.plan else { return };
-        if self.dirty.is_empty() {
-            return;
-        }
-        self.dirty.append(&mut self.working);
-        self.working = std::mem::take(&mut self.dirty);
-        let stuck = |key: &Key| self.troubles.waits(key, now);
-        let found = diff_in(&plan.want, &self.have, &self.working, &stuck);
-        self.forget_solved(&found);
-        self.queue = self.sieve(found, now);
-        if self.queue.is_empty() {
-            self.working.clear();
-        }
-    }
-
-    /// A trouble without a step is none: reality is as wanted, or nothing is wanted any more.
-    fn forget_solved(&mut self, found: &[Planned]) {
-        if self.troubles.is_empty() {
-            return;
-        }
-        let open: BTreeSet<&Key> = found.iter().map(|planned| planned.step.key()).collect();
-        let solved = self.troubles.iter().map(|(key, _)| key);
-        let solved =
-            solved.filter(|key| !open.contains(key) && self.working.contains(&key.section()));
-        let solved: Vec<Key> = solved.cloned().collect();
-        for key in solved {
-            self.relieve(&key);
-        }
-    }
-
-    /// Leaves out what must wait, or needs something that must.
-    fn sieve(&mut self, found: Vec<Planned>, now: Millis) -> VecDeque<Planned> {
-        for section in &self.working {
-            self.held.remove(section);
-        }
-        let Some(Plan { want, .. }) = &self.plan else { return VecDeque::new() };
-        let (have, gone) = (&self.have, &self.gone);
-        let mut sieve = Sieve::new(want, have, &self.troubles, gone, now);
-        let (mut queue, mut moot) = (VecDeque::with_capacity(found.len()), Vec::new());
-        for planned in found {
-            match sieve.verdict(&planned.step) {
-                Verdict::Go => queue.push_back(planned),
-                Verdict::Wait => {}
-                Verdict::Gone => moot.push(planned.step.key().clone()),
-                Verdict::Held => {
-                    *self.held.entry(planned.step.key().section()).or_default() += 1;
-                    moot.push(planned.step.key().clone());
-                }
-            }
-        }
-        for key in moot {
-            self.troubles.remove(&key);
-        }
-        queue
-    }
-
-    /// `key` is no trouble any more, so what was held back may go on.
-    fn relieve(&mut self, key: &Key) {
-        if self.troubles.remove(key).is_some() {
-            self.dirty_held();
-        }
-    }
-
-    fn dirty_held(&mut self) {
-        self.dirty.extend(self.held.keys().cloned());
-    }
-
     /// Whether the present plan has been worked through: every object of it is in the kernel, except
-    /// the faulty ones and those held back by them. Unlike the applied generation, this also tells
+    /// the faulty ones, those held back by them, and those that can wait. Unlike the applied generation, this also tells
     /// of a plan that came with the generation of the one before.
     pub const fn is_settled(&self) -> bool {
         self.settled
@@ -481,6 +391,7 @@ impl Machine {
             settled: self.settled,
             faults: faults.collect(),
             held: self.held.values().sum(),
+            late: self.late.len(),
             gone: self.gone.iter().copied().collect(),
             repairs,
             repaired,

@@ -1,10 +1,12 @@
 //! What must be there before an object can be put: so that a fault is shown where it arose, and
 //! not on everything that waits for it.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use weft_kernel::nft::{Chain, Match, Statement};
 use weft_kernel::object::{Link, LinkKind, Route};
-use weft_kernel::{KernelState, Key, Netns, Object, TableName};
+use weft_kernel::{
+    Attach, KernelState, Key, Netns, Object, ShortcutKey, ShortcutObject, TableName,
+};
 
 use crate::order::switches_forwarding;
 use crate::places::{FIRST_IP, host_sysctls, owner_of, sysctl_link};
@@ -34,6 +36,9 @@ pub(crate) fn needs(want: &KernelState, key: &Key, object: &Object) -> Vec<Key> 
         }
         (Key::Sysctl(ns, path), _) => {
             needs.extend(sysctl_link(path).map(|link| Key::Link(*ns, link.to_owned())));
+        }
+        (Key::Shortcut(key), Object::Shortcut(object)) => {
+            shortcut_needs(want, key, object, &mut needs);
         }
         _ => {}
     }
@@ -85,6 +90,43 @@ fn addresses_for<'a>(
         .cloned()
 }
 
+/// A program drops what it finds no entry for where it knows an endpoint: that comes after all
+/// that may be sent from it and to it. Without it, or without the node, a program does nothing.
+fn shortcut_needs(
+    want: &KernelState,
+    key: &ShortcutKey,
+    object: &ShortcutObject,
+    needs: &mut Vec<Key>,
+) {
+    match (key, object) {
+        (ShortcutKey::Endpoint(link), ShortcutObject::Endpoint(endpoint)) => {
+            let first = ShortcutKey::Granted(link.clone(), IpNet::V4(Ipv4Net::default()));
+            let granted = wanted_from(want, first);
+            needs.extend(granted.take_while(
+                |key| matches!(key, Key::Shortcut(ShortcutKey::Granted(at, _)) if at == link),
+            ).cloned());
+            let members = wanted_from(want, ShortcutKey::Member(endpoint.vni, FIRST_IP));
+            needs.extend(members.take_while(
+                |key| matches!(key, Key::Shortcut(ShortcutKey::Member(vni, _)) if *vni == endpoint.vni),
+            ).cloned());
+        }
+        (ShortcutKey::Program(link, Attach::FromContainer), _) => {
+            needs.push(Key::Shortcut(ShortcutKey::Endpoint(link.clone())));
+        }
+        (ShortcutKey::Program(_, Attach::FromUnderlay), _) => {
+            needs.push(Key::Shortcut(ShortcutKey::Node));
+        }
+        _ => {}
+    }
+}
+
+/// The wanted keys of one section, from `first` on.
+fn wanted_from(want: &KernelState, first: ShortcutKey) -> impl Iterator<Item = &Key> {
+    let first = Key::Shortcut(first);
+    let section = want.section(&first.section());
+    section.into_iter().flat_map(move |objects| objects.range(first.clone()..)).map(|(key, _)| key)
+}
+
 /// Whether anything can need this key.
 pub(crate) const fn is_needed(key: &Key) -> bool {
     matches!(
@@ -96,5 +138,11 @@ pub(crate) const fn is_needed(key: &Key) -> bool {
             | Key::Sysctl(..)
             | Key::Address(..)
             | Key::Up(..)
+            | Key::Shortcut(
+                ShortcutKey::Node
+                    | ShortcutKey::Member(..)
+                    | ShortcutKey::Granted(..)
+                    | ShortcutKey::Endpoint(_)
+            )
     )
 }

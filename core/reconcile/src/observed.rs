@@ -12,6 +12,17 @@ use crate::places::{FIRST_IP, LAST_IP};
 /// Keys of the shortcut are the last ones, and this is the first of them.
 const FIRST_OF_SHORTCUT: Key = Key::Shortcut(ShortcutKey::Node);
 
+/// Whether there is a shortcut, or some of it.
+pub(crate) fn holds_shortcut(state: &KernelState) -> bool {
+    let last = |objects: &Objects| matches!(objects.last_key_value(), Some((Key::Shortcut(_), _)));
+    state.sections().any(|(_, objects)| last(objects))
+}
+
+/// How much of a shortcut there is.
+pub(crate) fn shortcut_objects(state: &KernelState) -> usize {
+    state.sections().map(|(_, objects)| objects.range(FIRST_OF_SHORTCUT..).count()).sum()
+}
+
 /// What the kernel holds of ours within a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {

@@ -6,7 +6,7 @@ use weft_kernel::object::{Link, LinkKind};
 use weft_kernel::{FdbTable, KernelState, Key, Netns, NetnsId, Object, Step};
 
 use crate::backoff::Troubles;
-use crate::machine::Millis;
+use crate::config::Millis;
 use crate::needs::{is_needed, needs};
 
 /// How far needs are followed: chains that jump in a circle would have no end.

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use weft_kernel::{Fault, Key, NetnsId};
 
-use crate::machine::Millis;
+use crate::config::Millis;
 
 /// How far the kernel is, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
     /// The generation of the plan; `None` before the first one.
     pub generation_wanted: Option<u64>,
-    /// The latest generation of which every object is in the kernel, except the faulty ones and
-    /// those held back by them.
+    /// The latest generation of which every object is in the kernel, except the faulty ones, those
+    /// held back by them, and those that can wait.
     pub generation_applied: Option<u64>,
     /// Whether the present plan has been worked through, be its generation new or not.
     pub settled: bool,
@@ -20,6 +20,9 @@ pub struct Status {
     pub faults: Vec<FaultStatus>,
     /// How many objects are held back because something they need has failed.
     pub held: usize,
+    /// How many steps wait until nothing else is to be done: programs of the shortcut to be attached
+    /// or taken away, one by one.
+    pub late: usize,
     /// Containers whose namespace is gone although the plan still has them.
     pub gone: Vec<NetnsId>,
     /// Damage by others that was put right, the latest last; bounded.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use weft_kernel::Scope;
 
-use crate::machine::{Config, Millis};
+use crate::config::{Config, Millis};
 
 /// So many links with doubtful rows are read in one go with everything else.
 const MANY_LINKS: usize = 16;
@@ -15,6 +15,10 @@ const MANY_LINKS: usize = 16;
 pub(crate) struct Watch {
     every_all: Millis,
     every_cheap: Millis,
+    few_shortcut_objects: usize,
+    /// Whether a plan has a shortcut, and how much was there of one.
+    shortcut_wanted: bool,
+    shortcut_seen: usize,
     distance: Millis,
     due: BTreeMap<Scope, Millis>,
     last: BTreeMap<Scope, Millis>,
@@ -27,6 +31,9 @@ impl Watch {
         Self {
             every_all: config.observe_all_every,
             every_cheap: config.observe_cheap_every,
+            few_shortcut_objects: config.few_shortcut_objects,
+            shortcut_wanted: false,
+            shortcut_seen: 0,
             distance: config.distance,
             due: BTreeMap::from([(Scope::All, 0)]),
             last: BTreeMap::new(),
@@ -38,6 +45,34 @@ impl Watch {
     /// Whether everything has been read once.
     pub(crate) const fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Whether the plan has a shortcut.
+    pub(crate) const fn shortcut_wanted(&mut self, yes: bool) {
+        self.shortcut_wanted = yes;
+    }
+
+    /// So many objects of the shortcut were read.
+    pub(crate) const fn shortcut_seen(&mut self, objects: usize) {
+        self.shortcut_seen = objects;
+    }
+
+    /// How often the shortcut is read; `None` where there is none.
+    fn every_shortcut(&self) -> Option<Millis> {
+        match self.shortcut_seen {
+            0 if !self.shortcut_wanted => None,
+            few if few <= self.few_shortcut_objects => Some(self.every_cheap),
+            _ => Some(self.every_all),
+        }
+    }
+
+    /// It is `now`: nobody tells of what happens to the shortcut.
+    pub(crate) fn tick(&mut self, now: Millis) {
+        if self.complete
+            && let Some(every) = self.every_shortcut()
+        {
+            self.due.entry(Scope::Shortcut).or_insert(now + every);
+        }
     }
 
     /// `scope` should be read at `at`, if it is not read before.
@@ -87,7 +122,12 @@ impl Watch {
 
     /// The distance to the last reading; four times as much for the dearest.
     fn earliest(&self, scope: &Scope) -> Millis {
-        let distance = if *scope == Scope::All { 4 * self.distance } else { self.distance };
+        let dear = match scope {
+            Scope::All => true,
+            Scope::Shortcut => self.shortcut_seen > self.few_shortcut_objects,
+            Scope::Cheap | Scope::Rows(_) => false,
+        };
+        let distance = if dear { 4 * self.distance } else { self.distance };
         let last = self.last.get(scope).into_iter().chain(self.last.get(&Scope::All)).max();
         last.map_or(0, |last| last + distance)
     }
@@ -99,7 +139,7 @@ impl Watch {
         self.last.insert(scope.clone(), now);
         self.due.remove(scope);
         if *scope == Scope::All {
-            self.due.retain(|other, at| *other == Scope::Cheap || *at > now);
+            self.due.retain(|other, at| *at > now && *other != Scope::Shortcut);
             self.due.insert(Scope::All, now + self.every_all);
         }
         if matches!(scope, Scope::All | Scope::Cheap) {

@@ -168,6 +168,7 @@ proptest! {
             prop_assert_eq!(chaos.host.differences(&chaos.want()), vec![]);
             prop_assert_eq!(status.generation_applied, Some(chaos.generation));
             prop_assert_eq!((status.faults, status.held, status.gone), (vec![], 0, vec![]));
+            prop_assert_eq!((status.late, chaos.host.held_twice()), (0, vec![]));
             let steps = chaos.host.log.len();
             chaos.host.run(65_000);
             prop_assert_eq!(chaos.host.log.len(), steps, "at rest");

@@ -2,6 +2,7 @@
 
 mod links;
 mod rows;
+mod shortcut;
 
 use std::collections::BTreeMap;
 
@@ -85,9 +86,8 @@ pub(crate) fn apply(linux: &mut Linux, steps: &[Step]) -> Vec<Result<(), Fault>>
             Lane::Filters => results.extend(nft::apply(&mut session.linux.nft, run)),
             Lane::Legacy => results.extend(legacy::apply(run)),
             Lane::Sysctls(ns) => session.sysctls(ns, run, &mut results),
-            Lane::Shortcut | Lane::Single => {
-                results.extend(run.iter().map(|step| session.single(step)));
-            }
+            Lane::Shortcut => session.shortcut(run, &mut results),
+            Lane::Single => results.extend(run.iter().map(|step| session.single(step))),
         }
     }
     if quiet {

@@ -1,31 +1,46 @@
 //! What the host is like, as far as a plan depends on it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
-use weft_kernel::{DropChain, Fault, HostFacts};
+use weft_kernel::facts::ShortcutFacts;
+use weft_kernel::{DropChain, Fault, HostFacts, UnderlayPath};
 
 use crate::fault::Trouble;
 use crate::link::LinkInfo;
 use crate::netlink::Socket;
 use crate::{PROTOCOL, addr, legacy, link, nft, route, sysctl};
 
-/// Reads the facts, in the calling thread's network namespace.
+/// Octets of the largest IP packet there is.
+const LARGEST: u32 = 65_535;
+
+/// Links by their number.
+type Links = BTreeMap<u32, LinkInfo>;
+
+/// Reads the facts, in the calling thread's network namespace. `peers`: the other nodes' addresses,
+/// whose paths the shortcut needs; `None`: there is no shortcut.
 ///
 /// # Errors
 /// When no link has the data address, or the kernel cannot be read.
-pub fn facts(data_address: IpAddr) -> Result<HostFacts, Fault> {
+pub fn facts(data_address: IpAddr, peers: Option<&BTreeSet<IpAddr>>) -> Result<HostFacts, Fault> {
     let call = |trouble: Trouble| trouble.of(format!("ip addr show to {data_address}"));
     let mut socket = Socket::open(libc::NETLINK_ROUTE).map_err(|r| call(r.into()))?;
-    read(&mut socket, data_address).map_err(call)
+    read(&mut socket, data_address, peers).map_err(call)
 }
 
-fn read(socket: &mut Socket, data_address: IpAddr) -> Result<HostFacts, Trouble> {
+fn read(
+    socket: &mut Socket,
+    data_address: IpAddr,
+    peers: Option<&BTreeSet<IpAddr>>,
+) -> Result<HostFacts, Trouble> {
     let links = link::all(socket)?;
     let routes = route::of_everybody(socket)?;
     let name = |index: u32| links.get(&index).map(|link| link.name.clone());
+    let holder = holder(socket, data_address, &links)?;
+    let shortcut = peers.map(|peers| shortcut(socket, data_address, peers, holder, &links));
     Ok(HostFacts {
-        underlay_mtu: underlay_mtu(socket, data_address, &links, &routes)?,
+        underlay_mtu: underlay_mtu(data_address, holder, &routes),
         router_advertisement_links: advertised(&routes, &links),
         drop_chains: drop_chains()?,
         routes: routes
@@ -35,24 +50,68 @@ fn read(socket: &mut Socket, data_address: IpAddr) -> Result<HostFacts, Trouble>
             .filter_map(|r| Some((r.to, name(r.link)?)))
             .collect(),
         ipv6: Path::new("/proc/sys/net/ipv6").exists(),
-        shortcut: None,
+        shortcut: shortcut.transpose()?,
     })
 }
 
-fn underlay_mtu(
+/// The link that has the data address.
+fn holder<'a>(
     socket: &mut Socket,
     data_address: IpAddr,
-    links: &std::collections::BTreeMap<u32, LinkInfo>,
-    routes: &[route::RouteInfo],
-) -> Result<u32, Trouble> {
+    links: &'a Links,
+) -> Result<&'a LinkInfo, Trouble> {
     let holder = addr::holder(socket, data_address)?.and_then(|index| links.get(&index));
-    let Some(link) = holder else {
-        return Err(Trouble::new(
+    holder.ok_or_else(|| {
+        Trouble::new(
             nix::errno::Errno::EADDRNOTAVAIL,
             format!("no link of this host has the data address {data_address}"),
         )
-        .hint("put the address on a link, or name another one: `weft daemon --data-address`"));
-    };
+        .hint("put the address on a link, or name another one: `weft daemon --data-address`")
+    })
+}
+
+/// How packets leave for the other nodes, and where theirs may come in. What the shortcut cannot
+/// do is left out: a link without Ethernet frames, or one that is down.
+fn shortcut(
+    socket: &mut Socket,
+    data_address: IpAddr,
+    peers: &BTreeSet<IpAddr>,
+    holder: &LinkInfo,
+    links: &Links,
+) -> Result<ShortcutFacts, Trouble> {
+    let is_fit = |link: &&LinkInfo| link.ethernet && link.is_up();
+    let mut facts = ShortcutFacts::default();
+    let mut names: BTreeSet<&str> =
+        Some(holder).into_iter().filter(is_fit).map(|link| link.name.as_str()).collect();
+    let mut mtus = BTreeMap::new();
+    for peer in peers.iter().filter(|peer| peer.is_ipv4() == data_address.is_ipv4()) {
+        let Some(way) = route::way(socket, data_address, *peer)? else { continue };
+        let Some(link) = links.get(&way.link).filter(is_fit) else { continue };
+        let of_link = *mtus.entry(way.link).or_insert_with(|| link_mtu(link, *peer));
+        names.insert(&link.name);
+        let path = UnderlayPath {
+            link: link.name.clone(),
+            next_hop: way.next_hop.filter(|hop| hop != peer),
+            mtu: way.mtu.map_or(of_link, |mtu| mtu.min(of_link)).min(LARGEST),
+        };
+        facts.paths.insert(*peer, path);
+    }
+    facts.links = names.into_iter().map(str::to_owned).collect();
+    Ok(facts)
+}
+
+/// The MTU of a link for packets of the family: a router may have advertised a smaller one for
+/// IPv6 (RFC 4861 section 4.6.4).
+fn link_mtu(link: &LinkInfo, of: IpAddr) -> u32 {
+    if of.is_ipv4() {
+        return link.mtu;
+    }
+    let advertised = sysctl::read(&format!("net/ipv6/conf/{}/mtu", link.name));
+    let advertised = advertised.ok().flatten().and_then(|mtu| mtu.parse().ok());
+    advertised.map_or(link.mtu, |mtu: u32| mtu.min(link.mtu))
+}
+
+fn underlay_mtu(data_address: IpAddr, link: &LinkInfo, routes: &[route::RouteInfo]) -> u32 {
     // Packets to other nodes leave along the default route, or along the link's own prefix.
     let of_route = routes
         .iter()
@@ -60,14 +119,11 @@ fn underlay_mtu(
         .filter(|r| r.to.prefix_len() == 0 || r.to.contains(&data_address))
         .filter_map(|r| r.mtu)
         .min();
-    Ok(of_route.map_or(link.mtu, |mtu| mtu.min(link.mtu)))
+    of_route.map_or(link.mtu, |mtu| mtu.min(link.mtu))
 }
 
 /// Links with a route from a router advertisement (`RTPROT_RA`), as long as `accept_ra` is 1.
-fn advertised(
-    routes: &[route::RouteInfo],
-    links: &std::collections::BTreeMap<u32, LinkInfo>,
-) -> Vec<String> {
+fn advertised(routes: &[route::RouteInfo], links: &Links) -> Vec<String> {
     const RTPROT_RA: u8 = 9;
     const RTPROT_KERNEL: u8 = 2;
     let mut names: Vec<String> = routes

@@ -8,12 +8,15 @@
 //! rules in other people's chains by their user data, or by their comment where they are those of
 //! legacy iptables. FDB rows are ours when their device is.
 //! Sysctls have no place for a mark: those that were set through this [`Linux`] are watched.
+//! Programs and tables of the shortcut are ours when they are pinned in the directory that is this
+//! node's, and filters of the qdisc `clsact` by name, preference and handle.
 //!
 //! Linux 5.18 or newer is needed: addresses have had a mark since then, netdev chains an egress
 //! hook since 5.16, namespaces a cookie since 5.14.
 
 mod addr;
 mod apply;
+mod bpf;
 mod call;
 mod facts;
 mod fault;
@@ -28,18 +31,21 @@ mod own;
 mod route;
 mod row;
 mod sysctl;
+mod traffic;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use weft_kernel::{Fault, KernelState, Netns, NetnsId, Scope, Step};
+use weft_kernel::{Fault, KernelState, Netns, NetnsId, Scope, Step, Traffic};
 
+pub use bpf::{Hook, ShortcutConfig, ShortcutOn, remove_shortcut};
 pub use facts::{facts, legacy_iptables_in_use, refusing_chains};
 pub use netns::{host_netns_id, netns_id};
 pub use watch::{Event, Watcher};
 
+use bpf::Shortcut;
 use fault::Trouble;
 use netlink::Socket;
 use own::Own;
@@ -62,6 +68,8 @@ pub struct Linux {
     /// What was found in containers, and which one's turn it is to be entered again.
     interiors: BTreeMap<NetnsId, observe::Interior>,
     turn: usize,
+    /// Once it was started.
+    shortcut: Option<Shortcut>,
 }
 
 impl Linux {
@@ -85,6 +93,7 @@ impl Linux {
             own,
             interiors: BTreeMap::new(),
             turn: 0,
+            shortcut: None,
         })
     }
 
@@ -106,6 +115,32 @@ impl Linux {
     /// namespace that is gone or was not registered.
     pub fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), Fault>> {
         apply::apply(self, steps)
+    }
+
+    /// Starts the shortcut: loads its programs, and opens the tables that an earlier daemon left or
+    /// makes new ones. Nothing of it is observed or applied before. What programs and tables
+    /// that are there already do is not disturbed.
+    ///
+    /// # Errors
+    /// When the kernel has no BPF, its verifier refuses a program, this process may not, or the
+    /// directory is on no BPF file system, or has tables in it that are not Weft's. Nothing is
+    /// lost: the bridge path carries.
+    pub fn start_shortcut(&mut self, config: &ShortcutConfig) -> Result<ShortcutOn, Fault> {
+        let started = Shortcut::start(config, weft_ebpf::OBJECT, &mut self.route);
+        let shortcut = started.map_err(|trouble| {
+            trouble.of(format!("bpftool prog loadall {}", config.dir.display()))
+        })?;
+        let on = shortcut.on();
+        self.shortcut = Some(shortcut);
+        Ok(on)
+    }
+
+    /// What the kernel has counted: by the shortcut if it was started, and by the bridge path.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    pub fn traffic(&mut self) -> Result<Traffic, Fault> {
+        traffic::traffic(self)
     }
 
     /// Makes a container's namespace known by its path (`/run/netns/NAME`, `/proc/PID/ns/net`).

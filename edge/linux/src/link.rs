@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use nix::errno::Errno;
+use weft_kernel::Count;
 use weft_kernel::key::MacBytes;
 
 use crate::fault::Trouble;
@@ -27,6 +28,7 @@ pub(crate) const IFLA_LINKINFO: u16 = 18;
 pub(crate) const IFLA_IFALIAS: u16 = 20;
 pub(crate) const IFLA_AF_SPEC: u16 = 26;
 pub(crate) const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_STATS64: u16 = 23;
 const IFLA_EXT_MASK: u16 = 29;
 pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
@@ -50,6 +52,7 @@ pub(crate) const IFLA_VXLAN_TTL: u16 = 5;
 pub(crate) const IFLA_VXLAN_LEARNING: u16 = 7;
 pub(crate) const IFLA_VXLAN_PORT: u16 = 15;
 pub(crate) const IFLA_VXLAN_LOCAL6: u16 = 17;
+pub(crate) const IFLA_VXLAN_UDP_CSUM: u16 = 18;
 pub(crate) const IFLA_VXLAN_UDP_ZERO_CSUM6_TX: u16 = 19;
 pub(crate) const IFLA_VXLAN_UDP_ZERO_CSUM6_RX: u16 = 20;
 const IFLA_VXLAN_REMCSUM_RX: u16 = 22;
@@ -65,12 +68,15 @@ pub(crate) const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 pub(crate) const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 
 pub(crate) const IFF_UP: u32 = 1;
+const ARPHRD_ETHER: u16 = 1;
 
 /// A link as the kernel shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LinkInfo {
     pub(crate) index: u32,
     pub(crate) flags: u32,
+    /// Whether its frames are Ethernet's (`ARPHRD_ETHER`).
+    pub(crate) ethernet: bool,
     pub(crate) name: String,
     pub(crate) mac: Option<MacBytes>,
     pub(crate) mtu: u32,
@@ -163,6 +169,46 @@ pub(crate) fn all(socket: &mut Socket) -> Result<BTreeMap<u32, LinkInfo>, Refusa
     })
 }
 
+/// What a link has counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LinkStats {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) marked: bool,
+    pub(crate) received: Count,
+    pub(crate) sent: Count,
+}
+
+/// What all links of the socket's namespace have counted.
+pub(crate) fn stats(socket: &mut Socket) -> Result<Vec<LinkStats>, Refusal> {
+    let request = |w: &mut Writer| w.header(&ifinfo(0, 0, 0));
+    socket.dump(RTM_GETLINK, request, |links: &mut Vec<_>, kind, body| {
+        if kind == RTM_NEWLINK {
+            links.extend(read_stats(body));
+        }
+    })
+}
+
+/// `struct rtnl_link_stats64` begins with packets received and sent, octets received and sent.
+fn read_stats(body: &[u8]) -> Option<LinkStats> {
+    let index = crate::netlink::read::u32_at(body, 4)?;
+    let mut stats = LinkStats { index, ..LinkStats::default() };
+    for attribute in attributes(body.get(16..)?) {
+        match attribute.kind {
+            IFLA_IFNAME => stats.name = attribute.text(),
+            IFLA_IFALIAS => stats.marked = attribute.text().starts_with(MARK),
+            IFLA_STATS64 => {
+                let field =
+                    |number: usize| crate::netlink::read::u64_at(attribute.value, number * 8);
+                stats.received = Count { packets: field(0)?, bytes: field(2)? };
+                stats.sent = Count { packets: field(1)?, bytes: field(3)? };
+            }
+            _ => {}
+        }
+    }
+    Some(stats)
+}
+
 /// The link of this name.
 pub(crate) fn by_name(socket: &mut Socket, name: &str) -> Result<Option<LinkInfo>, Refusal> {
     one(socket, 0, Some(name))
@@ -207,6 +253,7 @@ pub(crate) fn read(body: &[u8]) -> Option<LinkInfo> {
     let mut link = LinkInfo {
         index: crate::netlink::read::u32_at(body, 4)?,
         flags: crate::netlink::read::u32_at(body, 8)?,
+        ethernet: crate::netlink::read::u16_at(body, 2)? == ARPHRD_ETHER,
         ..LinkInfo::default()
     };
     for attribute in attributes(body.get(16..)?) {

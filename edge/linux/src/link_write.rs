@@ -14,7 +14,7 @@ use crate::link::{
     IFLA_BRPORT_NEIGH_SUPPRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE,
     IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO,
     IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_VXLAN_DF, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING,
-    IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, IFLA_VXLAN_TTL,
+    IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, IFLA_VXLAN_TTL, IFLA_VXLAN_UDP_CSUM,
     IFLA_VXLAN_UDP_ZERO_CSUM6_RX, IFLA_VXLAN_UDP_ZERO_CSUM6_TX, IN6_ADDR_GEN_MODE_NONE, LinkInfo,
     RTM_DELLINK, RTM_NEWLINK, TTL, VXLAN_DF_SET, ifinfo,
 };
@@ -85,6 +85,9 @@ fn vxlan(w: &mut Writer, vni: u32, local: IpAddr, port: u16) {
         match local {
             IpAddr::V4(v4) => {
                 w.attr(IFLA_VXLAN_LOCAL, &v4.octets());
+                // Outer packets carry no checksum (RFC 7348 section 4.1), as over IPv6, and as those
+                // of the shortcut: what is inside has its own.
+                w.u8(IFLA_VXLAN_UDP_CSUM, 0);
             }
             IpAddr::V6(v6) => {
                 w.attr(IFLA_VXLAN_LOCAL6, &v6.octets());

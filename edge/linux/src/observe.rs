@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use weft_kernel::object::{Link, LinkKind, Port};
-use weft_kernel::{Fault, KernelState, Key, Netns, NetnsId, Object, Scope};
+use weft_kernel::{Fault, KernelState, Key, Netns, NetnsId, Object, Scope, Section};
 
 use crate::fault::Trouble;
 use crate::link::{IN6_ADDR_GEN_MODE_NONE, LinkInfo};
@@ -27,7 +28,13 @@ pub(crate) fn observe(linux: &mut Linux, scope: &Scope) -> Result<KernelState, F
         Scope::Rows(name) => {
             rows_of_link(linux, name, &mut found).map_err(read("ip neigh; bridge fdb"))?;
         }
-        Scope::Shortcut => {}
+        Scope::Shortcut => {
+            if linux.shortcut.is_some() {
+                let links =
+                    link::all(&mut linux.route).map_err(|r| Trouble::from(r).of("ip link"))?;
+                shortcut(linux, &links, &mut found)?;
+            }
+        }
         Scope::All | Scope::Cheap => {
             let links = link::all(&mut linux.route).map_err(|r| Trouble::from(r).of("ip link"))?;
             objects(linux, &links, *scope == Scope::All, &mut found)?;
@@ -36,10 +43,31 @@ pub(crate) fn observe(linux: &mut Linux, scope: &Scope) -> Result<KernelState, F
                 .map_err(read("iptables-legacy-save; ip6tables-legacy-save"))?;
             if *scope == Scope::All {
                 all_rows(linux, &links, &mut found).map_err(read("ip neigh; bridge fdb"))?;
+                shortcut(linux, &links, &mut found)?;
             }
         }
     }
-    Ok(found.into_iter().collect())
+    Ok(state(found))
+}
+
+/// The whole as a state. Section by section, since rows may be hundreds of thousands.
+fn state(found: Found) -> KernelState {
+    let mut sections: BTreeMap<Section, Found> = BTreeMap::new();
+    for (key, object) in found {
+        sections.entry(key.section()).or_default().push((key, object));
+    }
+    let mut state = KernelState::new();
+    for (section, objects) in sections {
+        state.set_section(section, Arc::new(objects.into_iter().collect()));
+    }
+    state
+}
+
+fn shortcut(linux: &mut Linux, links: &Links, found: &mut Found) -> Result<(), Fault> {
+    let Linux { shortcut: Some(shortcut), route, own, .. } = linux else { return Ok(()) };
+    let devices = shortcut.observe(route, links, found);
+    own.look_out_for_only(devices.map_err(|trouble| trouble.of("bpftool map; bpftool net"))?);
+    Ok(())
 }
 
 /// Containers that a reading of everything cheap enters: entering one costs as much as reading

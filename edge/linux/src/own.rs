@@ -47,6 +47,8 @@ pub(crate) struct Own {
     ports: [u32; 2],
     hasher: RandomState,
     rows: Mutex<Links>,
+    /// Devices that the shortcut's programs or entries are about.
+    devices: Mutex<BTreeSet<u32>>,
     begun: Instant,
     /// Milliseconds since `begun` of the last change to anything but rows, plus one.
     last_change: AtomicU64,
@@ -58,6 +60,7 @@ impl Own {
             ports,
             hasher: RandomState::new(),
             rows: Mutex::default(),
+            devices: Mutex::default(),
             begun: Instant::now(),
             last_change: AtomicU64::new(0),
         }
@@ -101,6 +104,32 @@ impl Own {
                 None => drop(rows.remove(&key)),
             }
         }
+    }
+
+    /// The shortcut holds something that is about this device.
+    pub(crate) fn look_out_for(&self, ifindex: u32) {
+        if let Ok(mut devices) = self.devices.lock() {
+            devices.insert(ifindex);
+        }
+    }
+
+    /// The shortcut holds nothing about this device any more.
+    pub(crate) fn look_away_from(&self, ifindex: u32) {
+        if let Ok(mut devices) = self.devices.lock() {
+            devices.remove(&ifindex);
+        }
+    }
+
+    /// The shortcut holds something about these devices, and no others.
+    pub(crate) fn look_out_for_only(&self, ifindexes: BTreeSet<u32>) {
+        if let Ok(mut devices) = self.devices.lock() {
+            *devices = ifindexes;
+        }
+    }
+
+    /// Whether the shortcut holds something that is about this device.
+    pub(crate) fn looks_out_for(&self, ifindex: u32) -> bool {
+        self.devices.lock().is_ok_and(|devices| devices.contains(&ifindex))
     }
 
     /// These are all links that there are.

@@ -1,6 +1,6 @@
 //! Routes (rtnetlink(7), `RTM_NEWROUTE`).
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -19,6 +19,7 @@ const APPEND: u16 = 0x800;
 const EXCLUSIVE: u16 = 0x200;
 
 const RTA_DST: u16 = 1;
+const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
@@ -26,6 +27,8 @@ const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_CACHEINFO: u16 = 12;
 const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
+const RTA_ENCAP: u16 = 22;
 const RTAX_MTU: u16 = 2;
 
 const TABLE_MAIN: u8 = 254;
@@ -45,6 +48,71 @@ pub(crate) struct RouteInfo {
     pub(crate) mtu: Option<u32>,
     /// Whether it goes away by itself.
     pub(crate) expires: bool,
+}
+
+/// Where the host sends packets to one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) link: u32,
+    /// `None`: the address itself, on the link.
+    pub(crate) next_hop: Option<IpAddr>,
+    /// What the route says, or what was learnt of the path (RFC 1191, RFC 8201).
+    pub(crate) mtu: Option<u32>,
+}
+
+/// Where packets from one address to another go now, by rules, routes and what was learnt; `None`:
+/// nowhere, or into a tunnel that the route itself makes.
+pub(crate) fn way(socket: &mut Socket, from: IpAddr, to: IpAddr) -> Result<Option<Way>, Refusal> {
+    let length = if to.is_ipv4() { 32 } else { 128 };
+    let request = |w: &mut Writer| {
+        w.header(&[family(to), length, length, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        w.ip(RTA_DST, to);
+        w.ip(RTA_SRC, from);
+    };
+    match socket.get(RTM_GETROUTE, request, read_way) {
+        Err(refusal) if leads_nowhere(refusal.errno) => Ok(None),
+        other => other,
+    }
+}
+
+/// What the kernel says to a route of type unreachable, blackhole, prohibit or throw, to no route,
+/// and to an address that it does not send from.
+const fn leads_nowhere(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ENETUNREACH
+            | Errno::EHOSTUNREACH
+            | Errno::EINVAL
+            | Errno::EACCES
+            | Errno::EAGAIN
+            | Errno::ESRCH
+            | Errno::EADDRNOTAVAIL
+            | Errno::EAFNOSUPPORT
+            | Errno::EOPNOTSUPP
+    )
+}
+
+fn read_way(body: &[u8]) -> Option<Way> {
+    if *body.get(7)? != UNICAST {
+        return None;
+    }
+    let mut way = Way { link: 0, next_hop: None, mtu: None };
+    for attribute in attributes(body.get(12..)?) {
+        match attribute.kind {
+            RTA_OIF => way.link = attribute.u32()?,
+            RTA_GATEWAY => way.next_hop = attribute.ip(),
+            // `struct rtvia`: family, then an address of it (RFC 8950).
+            RTA_VIA => way.next_hop = crate::netlink::read::ip(attribute.value.get(2..)?),
+            RTA_METRICS => way.mtu = mtu(attribute),
+            RTA_ENCAP => return None,
+            _ => {}
+        }
+    }
+    Some(way)
+}
+
+fn mtu(metrics: crate::netlink::Attribute<'_>) -> Option<u32> {
+    metrics.nested().find(|a| a.kind == RTAX_MTU)?.u32()
 }
 
 /// `struct rtmsg`
@@ -204,9 +272,7 @@ fn read(body: &[u8]) -> Option<RouteInfo> {
             RTA_PRIORITY => info.metric = attribute.u32()?,
             RTA_PREFSRC => info.route.source = attribute.ip(),
             RTA_CACHEINFO => info.expires = crate::netlink::read::u32_at(attribute.value, 8)? != 0,
-            RTA_METRICS => {
-                info.mtu = attribute.nested().find(|a| a.kind == RTAX_MTU).and_then(|a| a.u32());
-            }
+            RTA_METRICS => info.mtu = mtu(attribute),
             _ => {}
         }
     }

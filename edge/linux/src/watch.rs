@@ -30,8 +30,9 @@ const BUFFER: usize = 32 * 1024 * 1024;
 /// Datagrams read from one socket before the other has its turn.
 const TURN: usize = 4096;
 
-/// `RTNLGRP_LINK`, `_NEIGH`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`
-const ROUTE_GROUPS: [i32; 6] = [1, 3, 5, 7, 9, 11];
+/// `RTNLGRP_LINK`, `_NEIGH`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV4_RULE`, `_IPV6_IFADDR`,
+/// `_IPV6_ROUTE`, `_IPV6_RULE`, `_NEXTHOP`
+const ROUTE_GROUPS: [i32; 9] = [1, 3, 5, 7, 8, 9, 11, 19, 32];
 /// `NFNLGRP_NFTABLES`
 const FILTER_GROUPS: [i32; 1] = [7];
 
@@ -42,8 +43,8 @@ pub enum Event {
     Dirty(Scope),
     /// More happened than the socket could hold: read everything anew.
     Overrun,
-    /// The host itself changed (links, addresses, routes or filters that are not ours): read the
-    /// facts anew.
+    /// The host itself changed (links, addresses, routes, the rules by which routes are chosen, or
+    /// filters that are not ours): read the facts anew.
     HostChanged,
 }
 

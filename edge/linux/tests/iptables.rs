@@ -43,7 +43,7 @@ fn iptables_shows_our_rules_as_what_they_are() {
                 .map(|(chain, rule)| (key(chain, rule), Object::ForeignRule(rule.clone())))
                 .collect();
             let mut linux = Linux::open().unwrap();
-            let found = facts("172.30.0.15".parse().unwrap()).unwrap();
+            let found = facts("172.30.0.15".parse().unwrap(), None).unwrap();
             let mine = found.drop_chains.iter().filter(|chain| chain.table == table).count();
             assert_eq!(mine, 2, "{found:?}");
 

@@ -94,7 +94,7 @@ fn firewall(family: NftFamily) {
 }
 
 fn drop_chains() -> Vec<String> {
-    let found = facts("172.30.0.15".parse().unwrap()).unwrap();
+    let found = facts("172.30.0.15".parse().unwrap(), None).unwrap();
     let say = |c: weft_kernel::DropChain| format!("{} {} {}", c.table, c.chain, c.input);
     found.drop_chains.into_iter().map(say).collect()
 }

@@ -52,7 +52,7 @@ fn what_others_do_is_heard_and_what_we_do_is_not() {
         apply(&mut linux, &puts(&objects));
         assert_eq!(events(&hear), BTreeSet::new(), "our own doing again");
 
-        let heard: [(&str, &str, &[Event]); 16] = [
+        let heard: [(&str, &str, &[Event]); 21] = [
             ("bridge", "fdb del 02:57:00:00:00:09 dev wv-570001 self", &[rows("wv-570001")]),
             (
                 "bridge",
@@ -82,6 +82,12 @@ fn what_others_do_is_heard_and_what_we_do_is_not() {
             ("ip", "addr add 192.168.9.1/24 dev other", &[Event::HostChanged]),
             ("ip", "link set other up", &[Event::HostChanged]),
             ("ip", "route add 192.168.10.0/24 dev other", &[Event::HostChanged]),
+            // Whatever decides by which way packets leave for other hosts.
+            ("ip", "route add default via 192.168.9.2", &[Event::HostChanged]),
+            ("ip", "route add 192.168.11.0/24 dev other table 77", &[Event::HostChanged]),
+            ("ip", "rule add to 192.168.11.0/24 lookup 77", &[Event::HostChanged]),
+            ("ip", "-6 rule add to fd11::/64 lookup 77", &[Event::HostChanged]),
+            ("ip", "nexthop add id 7 via 192.168.9.3 dev other", &[Event::HostChanged]),
         ];
         for (program, args, expected) in heard {
             run(program, args);
@@ -98,6 +104,33 @@ fn what_others_do_is_heard_and_what_we_do_is_not() {
         drop(watcher);
         run("ip", "link del other");
         assert_eq!(events(&hear), BTreeSet::new(), "nobody listens any more");
+    });
+}
+
+#[test]
+fn links_of_others_are_heard_of_though_we_have_just_changed_something() {
+    in_netns(|| {
+        let mut linux = Linux::open().unwrap();
+        run("ip", "link add up0 type veth peer name up1");
+        run("ip", "addr add 172.30.0.15/24 dev up0");
+        run("ip", "link set up0 up");
+        run("ip", "link set up1 up");
+        let (say, hear) = channel();
+        let _watcher = linux.watch(move |event| say.send(event).unwrap()).unwrap();
+        events(&hear);
+        let objects = network(VNI, 3);
+        for change in [
+            "route add default via 172.30.0.1",
+            "-6 addr add fd77::15/64 dev up0 nodad",
+            "link set up0 mtu 1400",
+            "link set up0 down",
+        ] {
+            apply(&mut linux, &puts(&objects));
+            run("ip", change);
+            assert_eq!(events(&hear), BTreeSet::from([Event::HostChanged]), "{change}");
+        }
+        apply(&mut linux, &deletes(&objects));
+        assert_eq!(events(&hear), BTreeSet::new(), "our own doing");
     });
 }
 

@@ -77,6 +77,8 @@ fn what_was_applied_is_observed_and_goes_without_a_trace() {
             apply(&mut linux, &puts(&objects));
             assert_same(&observe(&mut linux), &want);
         }
+        let text = run("ip", "-d link show wv-570001");
+        assert!(text.contains(" noudpcsum"), "{text}");
         // A daemon that begins anew sees the same, but for sysctls, which have no mark.
         let mut fresh = Linux::open().unwrap();
         fresh.register_netns(&one.path).unwrap();

@@ -24,13 +24,22 @@ pub struct Topology {
     pub resolv_conf: Option<String>,
     /// What the daemons have in their environment beside the lab's.
     pub environment: Vec<(&'static str, &'static str)>,
+    /// `WEFT_SHORTCUT` by host; who is not named has what the test's own environment says, or the default.
+    pub shortcut: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Topology {
     fn default() -> Self {
         // No servers to ask of names that are not ours: they fail at once.
         let resolv_conf = Some("# none\n".to_owned());
-        Self { hosts: 2, ipv6_underlay: false, mtu: 1500, resolv_conf, environment: Vec::new() }
+        Self {
+            hosts: 2,
+            ipv6_underlay: false,
+            mtu: 1500,
+            resolv_conf,
+            environment: Vec::new(),
+            shortcut: Vec::new(),
+        }
     }
 }
 
@@ -39,6 +48,7 @@ impl Default for Topology {
 pub struct Cluster {
     lab: Lab,
     environment: Vec<(&'static str, &'static str)>,
+    shortcut: Mutex<BTreeMap<String, &'static str>>,
     daemons: Mutex<BTreeMap<String, Process>>,
 }
 
@@ -251,7 +261,14 @@ impl Cluster {
             ..LabConfig::new(&format!("wt-{name}-{}", std::process::id()))
         };
         let lab = Lab::up(config).unwrap_or_else(|e| panic!("no lab: {e} {}", e.hint()));
-        let cluster = Self { lab, environment: topology.environment, daemons: Mutex::default() };
+        let shortcut =
+            topology.shortcut.into_iter().map(|(host, setting)| (host.to_owned(), setting));
+        let cluster = Self {
+            lab,
+            environment: topology.environment,
+            shortcut: Mutex::new(shortcut.collect()),
+            daemons: Mutex::default(),
+        };
         for host in cluster.hosts() {
             cluster.start_daemon(&host.name);
         }
@@ -308,6 +325,7 @@ impl Cluster {
             || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(&log) };
         let (Ok(out), Ok(err)) = (open(), open()) else { panic!("cannot write {}", log.display()) };
         command.envs(self.environment.iter().copied());
+        command.envs(self.setting(host).map(|setting| ("WEFT_SHORTCUT", setting)));
         command.arg("daemon").stdin(Stdio::null()).stdout(out).stderr(err);
         let daemon = Process::spawn(command).unwrap_or_else(|e| panic!("no daemon: {e}"));
         self.with_daemons(|daemons| daemons.insert(host.to_owned(), daemon));
@@ -339,6 +357,22 @@ impl Cluster {
             "{ended:?}\n{}",
             self.log(host)
         );
+    }
+
+    /// What a host's `WEFT_SHORTCUT` is, if it was told.
+    fn setting(&self, host: &str) -> Option<&'static str> {
+        let settings = self.shortcut.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        settings.get(host).copied()
+    }
+
+    /// Stops the daemon of a host and starts it with this `WEFT_SHORTCUT`.
+    #[track_caller]
+    pub fn restart_with(&self, host: &str, setting: &'static str) {
+        self.stop_daemon(host);
+        let mut settings = self.shortcut.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        settings.insert(host.to_owned(), setting);
+        drop(settings);
+        self.start_daemon(host);
     }
 
     /// What a power cut does to a host: its containers go with it. The daemon is not started again.

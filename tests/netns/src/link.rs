@@ -31,8 +31,20 @@ pub(crate) fn open(netns: &Path, link: &str) -> io::Result<OwnedFd> {
             libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
         // SAFETY: the pointer leads to a `sockaddr_ll` of the length given.
         let bound = unsafe { libc::bind(fd, (&raw const address).cast(), length) };
-        if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+        if bound < 0 { Err(io::Error::last_os_error()) } else { tell_of_tags(socket) }
     })
+}
+
+/// The kernel takes a VLAN's tag out of a frame; it is to say so.
+fn tell_of_tags(socket: OwnedFd) -> io::Result<OwnedFd> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
+    let (level, option) = (libc::SOL_PACKET, libc::PACKET_AUXDATA);
+    // SAFETY: the pointer leads to an integer of the length given.
+    let set = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), length)
+    };
+    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
 }
 
 /// Puts a frame onto the link.
@@ -93,9 +105,48 @@ pub(crate) fn next(socket: &OwnedFd, wait: Duration) -> Option<Vec<u8>> {
     if poll(&mut fds, timeout).ok()? == 0 {
         return None;
     }
-    let mut buffer = vec![0; 70_000];
-    let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
-    let length = nix::sys::socket::recv(socket.as_raw_fd(), &mut buffer, flags).ok()?;
-    buffer.truncate(length);
-    Some(buffer)
+    receive(socket).ok()
+}
+
+/// A frame as it was on the cable, with the tag that the kernel took out of it.
+fn receive(socket: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 70_000];
+    let mut control = [0_u64; 16];
+    let mut part = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
+    // SAFETY: all-zero bytes are a valid `msghdr`.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: the message leads to two buffers of the lengths given, alive until the call is done.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    frame.truncate(usize::try_from(length).map_err(|_| io::Error::last_os_error())?);
+    // SAFETY: the kernel has filled in the message and its control buffer.
+    if let Some(tag) = unsafe { tag(&message) }
+        && frame.len() >= 12
+    {
+        frame.splice(12..12, tag);
+    }
+    Ok(frame)
+}
+
+/// The tag that is told of beside a frame: kind and number (`packet(7)`, `PACKET_AUXDATA`).
+///
+/// # Safety
+/// The kernel has filled in the message.
+unsafe fn tag(message: &libc::msghdr) -> Option<[u8; 4]> {
+    // SAFETY: the message has been filled in; the header is looked at only if there is one.
+    let header = unsafe { libc::CMSG_FIRSTHDR(message).as_ref()? };
+    if (header.cmsg_level, header.cmsg_type) != (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+        return None;
+    }
+    // SAFETY: what follows a header of this type is a `tpacket_auxdata`.
+    let beside: libc::tpacket_auxdata =
+        unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
+    if beside.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
+        return None;
+    }
+    let ([a, b], [c, d]) = (beside.tp_vlan_tpid.to_be_bytes(), beside.tp_vlan_tci.to_be_bytes());
+    Some([a, b, c, d])
 }

@@ -8,8 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::sockopt::RcvBufForce;
+
 /// Between two datagrams: 1,000 a second.
 const PACE: Duration = Duration::from_millis(1);
+
+/// Octets that may wait for the receiver; the kernel counts about 800 for a datagram.
+const ROOM: usize = 8_000_000;
 
 /// A stream of numbered datagrams, 1,000 a second, from one namespace to another.
 #[derive(Debug)]
@@ -43,6 +48,9 @@ impl Probe {
     pub fn begin(from: &Path, to: &Path, target: IpAddr) -> Self {
         let bound = weft_lab::in_netns(to, move || UdpSocket::bind(SocketAddr::new(target, 0)));
         let receiver = bound.unwrap_or_else(|e| panic!("cannot receive at {target}: {e}"));
+        // A receiver that the machine lets wait for a second loses nothing by that.
+        let room = nix::sys::socket::setsockopt(&receiver, RcvBufForce, &ROOM);
+        room.unwrap_or_else(|e| panic!("no room to receive: {e}"));
         let address = receiver.local_addr();
         let address = address.unwrap_or_else(|e| panic!("no address: {e}"));
         let connected = weft_lab::in_netns(from, move || {

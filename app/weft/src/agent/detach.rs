@@ -81,6 +81,10 @@ impl Agent {
         self: &Arc<Self>,
         ids: Vec<EndpointId>,
     ) -> Result<Vec<Endpoint>, Refusal> {
+        if !ids.is_empty() {
+            // What they sent and received is known only while they are there.
+            self.count_once_more().await;
+        }
         let (store, keys) = (self.store.clone(), ids.clone());
         let deleted = tokio::task::spawn_blocking(move || {
             keys.iter().try_for_each(|id| store.delete_record(&format!("attachment/{id}")))

@@ -9,15 +9,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use weft_dns::NameTable;
-use weft_kernel::{Fault, FaultKind, KernelState, Key, NetnsId, Scope, Section};
+use weft_kernel::{
+    Attach, Fault, FaultKind, KernelState, Key, NetnsId, Scope, Section, ShortcutKey, Traffic,
+};
 use weft_linux::{Event, Linux};
 use weft_model::Generation;
 use weft_plan::{Planner, View};
 use weft_reconcile::{Damage, Do, Machine, Observed, Repair};
 
 use super::attachment::NetnsRef;
+use super::keep::keep_what_is;
 
 /// How far the kernel is, for everybody who waits.
 #[derive(Debug, Clone, Default)]
@@ -63,8 +66,18 @@ enum Message {
     RegisterNetns(NetnsRef),
     KeepNetns(Vec<NetnsId>),
     Event(Event),
-    Objects { keys: BTreeSet<Section>, answer: tokio::sync::oneshot::Sender<Vec<ObjectState>> },
+    Objects { asked: Asked, answer: oneshot::Sender<Vec<ObjectState>> },
+    Count { links: Vec<String>, answer: oneshot::Sender<Counters> },
     Stop,
+}
+
+/// Which objects somebody asks about.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// Everything in these.
+    pub(crate) sections: BTreeSet<Section>,
+    /// And these, as far as they are wanted.
+    pub(crate) keys: BTreeSet<Key>,
 }
 
 /// One object as `weft endpoint inspect` shows it.
@@ -73,6 +86,17 @@ pub(crate) struct ObjectState {
     pub(crate) line: String,
     pub(crate) present: bool,
     pub(crate) fault: Option<String>,
+}
+
+/// What the kernel has counted, and who is not counted on the shortcut.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    /// The counters.
+    pub(crate) traffic: Result<Traffic, Fault>,
+    /// How many programs are yet to be attached.
+    pub(crate) waiting: usize,
+    /// The links among those asked about whose program should be attached and is not.
+    pub(crate) unattached: BTreeSet<String>,
 }
 
 /// The handle to the thread.
@@ -136,11 +160,19 @@ impl Driver {
         self.send(Message::KeepNetns(live));
     }
 
-    /// The wanted objects of some sections, with what is wrong with them.
-    pub(crate) async fn objects(&self, keys: BTreeSet<Section>) -> Vec<ObjectState> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        self.send(Message::Objects { keys, answer });
+    /// Wanted objects, with what is wrong with them.
+    pub(crate) async fn objects(&self, asked: Asked) -> Vec<ObjectState> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Objects { asked, answer });
         answered.await.unwrap_or_default()
+    }
+
+    /// What the kernel has counted, and which of these links lack their program; `None` when the
+    /// thread, which may be about a long list of steps, does not answer within `patience`.
+    pub(crate) async fn count(&self, links: Vec<String>, patience: Duration) -> Option<Counters> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Count { links, answer });
+        tokio::time::timeout(patience, answered).await.ok()?.ok()
     }
 
     /// How far the kernel is.
@@ -253,10 +285,9 @@ impl Loop {
                 Message::Event(Event::Dirty(scope)) => self.machine.on_dirty(scope),
                 Message::Event(Event::Overrun) => self.machine.on_overrun(),
                 Message::Event(Event::HostChanged) => {}
-                Message::Objects { keys, answer } => {
-                    // Whoever asked may have gone away meanwhile.
-                    drop(answer.send(self.objects(&keys)));
-                }
+                // Whoever asked may have gone away meanwhile.
+                Message::Objects { asked, answer } => drop(answer.send(self.objects(&asked))),
+                Message::Count { links, answer } => drop(answer.send(self.count(links))),
                 Message::Stop => return false,
             }
             next = self.inbox.try_recv().ok();
@@ -273,7 +304,8 @@ impl Loop {
         }
         let plan = self.planner.plan(view);
         self.wanted = plan.kernel.clone();
-        let want = if complete { plan.kernel } else { self.keep_what_is(plan.kernel) };
+        let want =
+            if complete { plan.kernel } else { keep_what_is(plan.kernel, self.machine.have()) };
         self.generations.insert(sequence, plan.generation);
         self.machine.on_plan(want, sequence);
         self.names.send_replace(WantedNames {
@@ -281,26 +313,6 @@ impl Loop {
             generation: plan.generation,
             table: plan.names,
         });
-    }
-
-    /// Before a server has spoken, what is on disk may be older than what is in the kernel: what
-    /// is there for other nodes' sake stays.
-    fn keep_what_is(&self, want: KernelState) -> KernelState {
-        let mut kept = want;
-        for (key, object) in self.machine.have().iter() {
-            let for_others = matches!(
-                key,
-                Key::Element(..) | Key::Neighbour(..) | Key::Fdb(..) | Key::Flood(..)
-            );
-            let device_stays = match key.sits_on() {
-                Some((ns, link)) => kept.get(&Key::Link(ns, link.to_owned())).is_some(),
-                None => true,
-            };
-            if for_others && device_stays && kept.get(key).is_none() {
-                kept.insert(key.clone(), object.clone());
-            }
-        }
-        kept
     }
 
     fn observe(&mut self, scope: Scope) {
@@ -327,20 +339,33 @@ impl Loop {
         }
     }
 
-    fn objects(&self, sections: &BTreeSet<Section>) -> Vec<ObjectState> {
+    fn objects(&self, asked: &Asked) -> Vec<ObjectState> {
         let status = self.machine.status();
-        let mut lines = Vec::new();
-        for section in sections {
-            for (key, object) in self.wanted.section(section).into_iter().flat_map(|s| s.iter()) {
-                let fault = status.faults.iter().find(|f| f.key == *key);
-                lines.push(ObjectState {
-                    line: weft_kernel::text::line(key, object),
-                    present: self.machine.have().get(key) == Some(object),
-                    fault: fault.map(|f| f.fault.to_string()),
-                });
+        let whole = asked.sections.iter().filter_map(|section| self.wanted.section(section));
+        let whole = whole.flat_map(|objects| objects.iter());
+        let single = asked.keys.iter().filter_map(|key| Some((key, self.wanted.get(key)?)));
+        let state = |(key, object): (&Key, &weft_kernel::Object)| {
+            let fault = status.faults.iter().find(|f| f.key == *key);
+            ObjectState {
+                line: weft_kernel::text::line(key, object),
+                present: self.machine.have().get(key) == Some(object),
+                fault: fault.map(|f| f.fault.to_string()),
             }
+        };
+        whole.chain(single).map(state).collect()
+    }
+
+    fn count(&mut self, links: Vec<String>) -> Counters {
+        let unattached = |link: &String| {
+            let program = ShortcutKey::Program(link.clone(), Attach::FromContainer);
+            let program = Key::Shortcut(program);
+            self.wanted.get(&program).is_some() && self.machine.have().get(&program).is_none()
+        };
+        Counters {
+            unattached: links.into_iter().filter(unattached).collect(),
+            waiting: self.machine.status().late,
+            traffic: self.linux.traffic(),
         }
-        lines
     }
 
     fn publish(&mut self) {

@@ -1,7 +1,7 @@
 //! What the host is like, read again when something says it changed, and now and then anyway.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -13,27 +13,62 @@ use super::Agent;
 /// Sysctls and others' firewall policies send no events: they are looked at this often.
 const PERIOD: Duration = Duration::from_secs(3);
 
+/// Others' filters do send events. Reading all their rules takes a while in which the processor
+/// does nothing else, so without an event they are looked at this often only.
+const FILTERS_PERIOD: Duration = Duration::from_secs(10);
+
 /// After an event: more of them follow, so wait for them.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// What has the facts read anew.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    /// Links, addresses, routes or filters of the host changed.
+    pub(crate) host: Notify,
+    /// There are other peers.
+    pub(crate) peers: Notify,
+}
+
 /// Keeps the agent's facts current.
-pub(crate) async fn keep(agent: Arc<Agent>, changed: Arc<Notify>) {
+pub(crate) async fn keep(agent: Arc<Agent>) {
+    let mut filters_due = Instant::now();
     loop {
-        // Whether woken or not, the facts are read: a timeout is no error here.
-        if tokio::time::timeout(PERIOD, changed.notified()).await.is_ok() {
+        let host_changed = tokio::select! {
+            () = agent.look.host.notified() => true,
+            () = agent.look.peers.notified() => false,
+            () = tokio::time::sleep(PERIOD) => false,
+        };
+        if host_changed {
             tokio::time::sleep(SETTLE).await;
         }
-        let address = agent.me.data_address;
-        match tokio::task::spawn_blocking(move || weft_linux::facts(address)).await {
-            Ok(Ok(facts)) => agent.on_facts(facts),
-            Ok(Err(fault)) => tracing::warn!(%fault, "the host's facts could not be read"),
-            Err(error) => tracing::warn!(%error, "the host's facts could not be read"),
+        read(&agent).await;
+        if host_changed || filters_due <= Instant::now() {
+            read_filters(&agent).await;
+            filters_due = Instant::now() + FILTERS_PERIOD;
         }
-        match tokio::task::spawn_blocking(weft_linux::refusing_chains).await {
-            Ok(Ok(chains)) => agent.state().refusing = chains,
-            Ok(Err(fault)) => tracing::warn!(%fault, "others' filters could not be read"),
-            Err(error) => tracing::warn!(%error, "others' filters could not be read"),
-        }
+    }
+}
+
+async fn read(agent: &Agent) {
+    let address = agent.me.data_address;
+    let peers = agent.state().knowledge.peers().clone();
+    let shortcut = agent.shortcut.is_on();
+    let facts = tokio::task::spawn_blocking(move || {
+        let facts = weft_linux::facts(address, shortcut.then_some(&peers));
+        (facts, peers)
+    });
+    match facts.await {
+        Ok((Ok(facts), peers)) => agent.on_facts(facts, peers),
+        Ok((Err(fault), _)) => tracing::warn!(%fault, "the host's facts could not be read"),
+        Err(error) => tracing::warn!(%error, "the host's facts could not be read"),
+    }
+}
+
+async fn read_filters(agent: &Agent) {
+    match tokio::task::spawn_blocking(weft_linux::refusing_chains).await {
+        Ok(Ok(chains)) => agent.state().refusing = chains,
+        Ok(Err(fault)) => tracing::warn!(%fault, "others' filters could not be read"),
+        Err(error) => tracing::warn!(%error, "others' filters could not be read"),
     }
 }
 

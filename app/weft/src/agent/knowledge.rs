@@ -1,6 +1,6 @@
 //! What this node was told and what runs on it, folded into the planner's view.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use weft_plan::{Container, HostFacts, Interface, NetworkView, Peer, View};
 use weft_state::Write;
 
 use super::attachment::Attachment;
+use super::tally::Local;
 
 /// The cluster rows this node was sent, and its attachments. Everything else is derived from it.
 pub(crate) struct Knowledge {
@@ -20,6 +21,8 @@ pub(crate) struct Knowledge {
     pub(crate) rows: ClusterState,
     pub(crate) attachments: BTreeMap<EndpointId, Attachment>,
     networks: BTreeMap<NetworkId, Arc<NetworkView>>,
+    /// Where the other nodes of those networks are.
+    peers: BTreeSet<IpAddr>,
 }
 
 impl Knowledge {
@@ -31,6 +34,7 @@ impl Knowledge {
             rows: ClusterState::default(),
             attachments: BTreeMap::new(),
             networks: BTreeMap::new(),
+            peers: BTreeSet::new(),
         }
     }
 
@@ -67,8 +71,11 @@ impl Knowledge {
             self.rebuild_all();
             return true;
         }
-        for network in touched.shape {
-            self.rebuild(network);
+        if !touched.shape.is_empty() {
+            for network in touched.shape {
+                self.rebuild(network);
+            }
+            self.find_peers();
         }
         for (network, endpoint) in touched.endpoints {
             self.refresh_endpoint(network, endpoint);
@@ -115,6 +122,27 @@ impl Knowledge {
             .collect()
     }
 
+    /// The networks this node takes part in.
+    pub(crate) fn networks(&self) -> impl Iterator<Item = &Network> {
+        self.networks.values().map(|view| &view.network)
+    }
+
+    /// The data addresses of the other nodes of those networks.
+    pub(crate) const fn peers(&self) -> &BTreeSet<IpAddr> {
+        &self.peers
+    }
+
+    /// The endpoints of this node, with the host's ends of their veths.
+    pub(crate) fn local(&self) -> Vec<Local> {
+        let endpoints = self.attachments.values().map(|a| &a.endpoint);
+        let local = endpoints.map(|e| Local {
+            endpoint: e.id,
+            network: e.network,
+            link: weft_model::device::host_end(e.id),
+        });
+        local.collect()
+    }
+
     /// Everything a plan depends on.
     pub(crate) fn view(&self, facts: HostFacts) -> View {
         View {
@@ -154,6 +182,12 @@ impl Knowledge {
         for network in all {
             self.rebuild(network);
         }
+        self.find_peers();
+    }
+
+    fn find_peers(&mut self) {
+        let peers = self.networks.values().flat_map(|view| view.peers.values());
+        self.peers = peers.map(|peer| peer.data_address).collect();
     }
 
     /// A node takes part in a network while it has a lease on it.
@@ -200,8 +234,8 @@ impl Knowledge {
 #[derive(Default)]
 struct Touched {
     shape_of_all: bool,
-    shape: std::collections::BTreeSet<NetworkId>,
-    endpoints: std::collections::BTreeSet<(NetworkId, EndpointId)>,
+    shape: BTreeSet<NetworkId>,
+    endpoints: BTreeSet<(NetworkId, EndpointId)>,
 }
 
 impl Touched {

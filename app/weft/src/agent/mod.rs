@@ -13,17 +13,22 @@ pub(crate) mod cooling;
 pub(crate) mod detach;
 pub(crate) mod driver;
 pub(crate) mod facts;
+pub(crate) mod keep;
 pub(crate) mod knowledge;
 pub(crate) mod lease;
 pub(crate) mod names;
 pub(crate) mod publish;
 pub(crate) mod refusal;
+pub(crate) mod shortcut;
+pub(crate) mod tally;
 pub(crate) mod uplink;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use tokio::sync::watch;
 use weft_engine::AgentStore;
 use weft_model::{ClusterId, EndpointId, NetworkId, NodeId, OffsetSet, Row};
@@ -32,8 +37,11 @@ use weft_plan::HostFacts;
 use attachment::Attachment;
 use cooling::Cooling;
 use driver::Driver;
+use facts::Look;
 use knowledge::Knowledge;
 use names::Names;
+use shortcut::Shortcut;
+use tally::Tally;
 use uplink::Uplink;
 
 /// Who this node is; from its certificate.
@@ -52,6 +60,9 @@ pub(crate) struct Agent {
     pub(crate) uplink: Uplink,
     pub(crate) names: Arc<Names>,
     pub(crate) store: Arc<AgentStore>,
+    pub(crate) shortcut: Shortcut,
+    /// Has the facts about the host read anew.
+    pub(crate) look: Arc<Look>,
     state: Mutex<State>,
 }
 
@@ -62,6 +73,12 @@ pub(crate) struct State {
     /// Addresses on their way back to the servers: not given out any more.
     pub(crate) returning: BTreeMap<NetworkId, OffsetSet>,
     pub(crate) facts: HostFacts,
+    /// The nodes that the facts tell how to reach.
+    facts_peers: BTreeSet<IpAddr>,
+    /// What containers here sent and received, as far as it has been read.
+    pub(crate) tally: Tally,
+    /// When it was read last.
+    counted: Option<Instant>,
     /// Networks of which the servers had no address left when last asked.
     pub(crate) exhausted: BTreeSet<NetworkId>,
     /// Chains of others that refuse by a rule, for people to mend.
@@ -76,6 +93,23 @@ pub(crate) struct State {
     pub(crate) refused: BTreeMap<EndpointId, weft_state::Rejection>,
 }
 
+/// Counters are not read again for an endpoint that goes so soon after they were read.
+const COUNTED_JUST_NOW: Duration = Duration::from_millis(250);
+
+/// How long a detach waits for the counters.
+const COUNT_ONCE_MORE: Duration = Duration::from_millis(100);
+
+/// What came of reading the counters.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counted {
+    /// Why they could not be read: the tally is as it was.
+    pub(crate) error: Option<String>,
+    /// How many programs are yet to be attached.
+    pub(crate) waiting: usize,
+    /// Endpoints of this node whose program should be attached and is not.
+    pub(crate) unattached: BTreeSet<EndpointId>,
+}
+
 impl Agent {
     /// Brings back what is on disk and hands the first view to the driver.
     pub(crate) fn start(
@@ -84,7 +118,8 @@ impl Agent {
         driver: Driver,
         uplink: Uplink,
         names: Arc<Names>,
-        facts: HostFacts,
+        shortcut: Shortcut,
+        look: Arc<Look>,
     ) -> anyhow::Result<Arc<Self>> {
         let mut knowledge = Knowledge::new(me.node, me.data_address, me.vxlan_port);
         let stored = store.load()?;
@@ -118,19 +153,26 @@ impl Agent {
                 Err(error) => tracing::warn!(%key, %error, "record on disk left out"),
             }
         }
+        let peers = knowledge.peers().clone();
+        let facts = weft_linux::facts(me.data_address, shortcut.is_on().then_some(&peers))
+            .context("cannot read the host's facts")?;
         let state = State {
             knowledge,
+            tally: Tally::default(),
+            counted: None,
             cooling: Cooling::default(),
             returning,
             exhausted: BTreeSet::new(),
             refusing: Vec::new(),
             facts,
+            facts_peers: peers,
             sequence: 0,
             next_order,
             complete: false,
             refused: BTreeMap::new(),
         };
-        let agent = Arc::new(Self { me, driver, uplink, names, store, state: Mutex::new(state) });
+        let state = Mutex::new(state);
+        let agent = Arc::new(Self { me, driver, uplink, names, store, shortcut, look, state });
         agent.replan();
         Ok(agent)
     }
@@ -150,18 +192,61 @@ impl Agent {
     /// [`Self::replan`] for who holds the lock already.
     pub(crate) fn replan_locked(&self, state: &mut State) -> u64 {
         state.sequence += 1;
+        self.look_for_peers(state);
         let view = state.knowledge.view(state.facts.clone());
         self.driver.plan(state.sequence, view, state.complete);
         state.sequence
     }
 
-    /// Takes in new facts about the host.
-    pub(crate) fn on_facts(&self, facts: HostFacts) {
+    /// Takes in new facts about the host, with how to reach these peers.
+    pub(crate) fn on_facts(&self, facts: HostFacts, peers: BTreeSet<IpAddr>) {
         let mut state = self.state();
-        if state.facts != facts {
+        state.facts_peers = peers;
+        if state.facts == facts {
+            self.look_for_peers(&state);
+        } else {
             state.facts = facts;
             self.replan_locked(&mut state);
         }
+    }
+
+    /// Has the facts read anew if other peers are there than they tell of.
+    fn look_for_peers(&self, state: &State) {
+        if self.shortcut.is_on() && state.facts_peers != *state.knowledge.peers() {
+            self.look.peers.notify_one();
+        }
+    }
+
+    /// Has the counters of endpoints that are about to go read, unless they were just read: all of
+    /// a host's rules are looked at, which must not be done for each of many that go at once.
+    pub(crate) async fn count_once_more(&self) {
+        let just_now = self.state().counted.is_some_and(|then| then.elapsed() < COUNTED_JUST_NOW);
+        if !just_now {
+            self.count(COUNT_ONCE_MORE).await;
+        }
+    }
+
+    /// Has the kernel's counters read into the tally, within `patience`.
+    pub(crate) async fn count(&self, patience: Duration) -> Counted {
+        let local = self.state().knowledge.local();
+        let links = local.iter().map(|l| l.link.clone()).collect();
+        let Some(counters) = self.driver.count(links, patience).await else {
+            let error = "the kernel is being programmed: ask again in a moment".to_owned();
+            return Counted { error: Some(error), ..Counted::default() };
+        };
+        let unattached = local.iter().filter(|l| counters.unattached.contains(&l.link));
+        let unattached = unattached.map(|l| l.endpoint).collect();
+        let error = match &counters.traffic {
+            Ok(traffic) => {
+                let mut state = self.state();
+                let networks = state.knowledge.networks().map(|n| n.id).collect();
+                state.tally.take(traffic, &local, &networks);
+                state.counted = Some(Instant::now());
+                None
+            }
+            Err(fault) => Some(fault.to_string()),
+        };
+        Counted { error, waiting: counters.waiting, unattached }
     }
 
     /// How far the driver is.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Deserializer};
 
 use super::parse;
@@ -42,6 +43,23 @@ pub(crate) struct DaemonConfig {
     pub(crate) certificate_lifetime: Duration,
     /// Where the host's own name servers are written (`resolv.conf(5)`): names of the outside go there.
     pub(crate) resolv_conf: PathBuf,
+    /// Whether containers' packets may take the shortcut.
+    pub(crate) shortcut: ShortcutSetting,
+    /// Where the shortcut's programs and tables are pinned, in a directory per node.
+    pub(crate) bpf_dir: PathBuf,
+}
+
+/// Whether containers' packets may take the shortcut past bridge and VXLAN device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ShortcutSetting {
+    /// Where the kernel can; else the bridge path, and `weft status` says why
+    #[default]
+    Auto,
+    /// All packets go the bridge path
+    Off,
+    /// As on kernels before 6.6
+    Clsact,
 }
 
 impl Default for DaemonConfig {
@@ -58,6 +76,8 @@ impl Default for DaemonConfig {
             log_json: false,
             certificate_lifetime: Duration::from_secs(90 * 86_400),
             resolv_conf: "/etc/resolv.conf".into(),
+            shortcut: ShortcutSetting::Auto,
+            bpf_dir: "/sys/fs/bpf/weft".into(),
         }
     }
 }
@@ -98,6 +118,12 @@ pub(crate) struct DaemonArgs {
     /// Where the host's own name servers are written [default: /etc/resolv.conf]
     #[arg(long, env = "WEFT_RESOLV_CONF", value_name = "PATH")]
     resolv_conf: Option<PathBuf>,
+    /// Whether packets may take the shortcut past bridge and VXLAN device [default: auto]
+    #[arg(long, env = "WEFT_SHORTCUT", value_enum, value_name = "SETTING")]
+    shortcut: Option<ShortcutSetting>,
+    /// Where programs and tables of the shortcut are pinned [default: /sys/fs/bpf/weft]
+    #[arg(long, env = "WEFT_BPF_DIR", hide = true, value_name = "DIR")]
+    bpf_dir: Option<PathBuf>,
 }
 
 /// The file. Unknown keys are refused: a misspelt one must not be silently without effect.
@@ -118,6 +144,8 @@ struct File {
     #[serde(default, deserialize_with = "duration_word")]
     certificate_lifetime: Option<Duration>,
     resolv_conf: Option<PathBuf>,
+    shortcut: Option<ShortcutSetting>,
+    bpf_dir: Option<PathBuf>,
 }
 
 /// An address, or `off`.
@@ -181,6 +209,8 @@ impl DaemonConfig {
                 .or(file.certificate_lifetime)
                 .unwrap_or(built_in.certificate_lifetime),
             resolv_conf: args.resolv_conf.or(file.resolv_conf).unwrap_or(built_in.resolv_conf),
+            shortcut: args.shortcut.or(file.shortcut).unwrap_or(built_in.shortcut),
+            bpf_dir: args.bpf_dir.or(file.bpf_dir).unwrap_or(built_in.bpf_dir),
         }
     }
 }
@@ -205,19 +235,51 @@ mod tests {
     fn nothing_said_is_the_default() {
         let config = DaemonConfig::layered(DaemonArgs::default(), None, file("").unwrap());
         assert_eq!(config, DaemonConfig::default());
+        assert_eq!(config.shortcut, ShortcutSetting::Auto);
+        assert_eq!(config.bpf_dir, Path::new("/sys/fs/bpf/weft"));
+    }
+
+    #[test]
+    fn a_setting_of_the_shortcut_is_one_of_three_words() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Flags {
+            #[command(flatten)]
+            daemon: DaemonArgs,
+        }
+        let read = |word| Flags::try_parse_from(["weft", "--shortcut", word]);
+        for (word, setting) in [
+            ("auto", ShortcutSetting::Auto),
+            ("off", ShortcutSetting::Off),
+            ("clsact", ShortcutSetting::Clsact),
+        ] {
+            assert_eq!(read(word).map(|f| f.daemon.shortcut).ok(), Some(Some(setting)));
+        }
+        let error = read("on").err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(
+            error.starts_with("error: invalid value 'on' for '--shortcut <SETTING>'\n  [possible values: auto, off, clsact]\n"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
         let file = || {
-            file("state_dir = '/a'\nvxlan_port = 4790\nmetrics = 'off'\nrun_dir = '/r'\n").unwrap()
+            let text = "state_dir = '/a'\nvxlan_port = 4790\nmetrics = 'off'\nrun_dir = '/r'\n\
+                        shortcut = 'off'\nbpf_dir = '/p'\n";
+            file(text).unwrap()
         };
         let from_file = DaemonConfig::layered(DaemonArgs::default(), None, file());
         assert_eq!(from_file.state_dir, Path::new("/a"));
         assert_eq!((from_file.vxlan_port, from_file.metrics), (4790, None));
         assert_eq!(from_file.socket, Path::new("/r/weft.sock"));
+        assert_eq!(
+            (from_file.shortcut, from_file.bpf_dir.as_path()),
+            (ShortcutSetting::Off, Path::new("/p"))
+        );
         let args = DaemonArgs {
             state_dir: Some("/b".into()),
+            shortcut: Some(ShortcutSetting::Auto),
             metrics: Some(metrics("127.0.0.1:1").unwrap()),
             ..DaemonArgs::default()
         };
@@ -225,7 +287,7 @@ mod tests {
         assert_eq!(flagged.state_dir, Path::new("/b"));
         assert_eq!(flagged.metrics, Some("127.0.0.1:1".parse().unwrap()));
         assert_eq!(flagged.socket, Path::new("/s"));
-        assert_eq!(flagged.vxlan_port, 4790);
+        assert_eq!((flagged.vxlan_port, flagged.shortcut), (4790, ShortcutSetting::Auto));
     }
 
     #[test]
@@ -238,6 +300,8 @@ mod tests {
             ("metrics = 'on'", "'on' is neither an address with a port nor 'off'"),
             ("certificate_lifetime = '3'", "'3' is not a length of time"),
             ("data_address = '172.10.0'", "data_address = '172.10.0'"),
+            ("shortcut = 'on'", "unknown variant `on`, expected one of `auto`, `off`, `clsact`"),
+            ("shortcut = true", "shortcut = true"),
         ] {
             let error = file(text).unwrap_err();
             assert!(error.contains(named) && error.contains("weft.toml"), "{text}: {error}");

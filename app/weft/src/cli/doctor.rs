@@ -82,6 +82,7 @@ fn look(status: &wire::LocalStatusReply) -> Result<Vec<Finding>, Problem> {
         "the resolver does not run".into(),
         "the daemon starts it again by itself; see its log for why it ended",
     ));
+    findings.extend(status.shortcut.iter().flat_map(shortcut));
     if status.faults.is_empty() {
         findings.push(Finding { what: "kernel objects".into(), wrong: None });
     }
@@ -109,6 +110,30 @@ fn look(status: &wire::LocalStatusReply) -> Result<Vec<Finding>, Problem> {
         }
     }
     Ok(findings)
+}
+
+/// Without the shortcut everything works, but slower: worth knowing, unless somebody wanted it so.
+fn shortcut(status: &wire::ShortcutStatus) -> Vec<Finding> {
+    if status.state == "off" {
+        return vec![finding("the shortcut is off, a setting", true, String::new(), "")];
+    }
+    let mut findings = vec![finding(
+        "the shortcut is on",
+        status.state == "on",
+        format!("packets go the bridge path: {}", status.reason),
+        &status.hint,
+    )];
+    // Those that wait for their turn get it within seconds.
+    let missing = status.unattached.iter().filter(|_| status.waiting == 0);
+    findings.extend(missing.map(|name| {
+        finding(
+            format!("the shortcut of endpoint {name}"),
+            false,
+            "its program is not attached, so its packets go the bridge path".to_owned(),
+            "see `weft endpoint inspect` for what the kernel says of it",
+        )
+    }));
+    findings
 }
 
 #[cfg(test)]
@@ -139,5 +164,33 @@ mod tests {
             .map(|f| f.what)
             .collect();
         assert_eq!(wrong, ["connected to a server"]);
+    }
+
+    #[test]
+    fn a_shortcut_that_is_missing_is_told_with_the_reason() {
+        let lines = |status: &wire::ShortcutStatus| -> String {
+            shortcut(status).iter().map(Finding::lines).collect()
+        };
+        let on = wire::ShortcutStatus { state: "on".into(), ..Default::default() };
+        assert_eq!(lines(&on), "ok     the shortcut is on\n");
+        let late = wire::ShortcutStatus { unattached: vec!["web-1".into()], ..on };
+        assert!(lines(&late).contains("WRONG  the shortcut of endpoint web-1: its program is not"));
+        assert_eq!(
+            lines(&wire::ShortcutStatus { waiting: 1, ..late }),
+            "ok     the shortcut is on\n"
+        );
+        let off = wire::ShortcutStatus { state: "off".into(), ..Default::default() };
+        assert_eq!(lines(&off), "ok     the shortcut is off, a setting\n");
+        let missing = wire::ShortcutStatus {
+            state: "unavailable".into(),
+            reason: "mount -t bpf: Operation not permitted".into(),
+            hint: "give the daemon CAP_SYS_ADMIN".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            lines(&missing),
+            "WRONG  the shortcut is on: packets go the bridge path: mount -t bpf: Operation not permitted\n       \
+             hint: give the daemon CAP_SYS_ADMIN\n"
+        );
     }
 }

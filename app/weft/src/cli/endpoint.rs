@@ -1,5 +1,7 @@
 //! `weft endpoint`: containers' connections to networks.
 
+use std::process::ExitCode;
+
 use serde_json::{Value, json};
 use weft_model::{Endpoint, Name};
 use weft_rpc::wire;
@@ -10,6 +12,7 @@ use super::client::Client;
 use super::output;
 use super::problem::Problem;
 use super::rows;
+use super::traffic;
 
 pub(super) async fn run(local: Client, command: EndpointCommand) -> Outcome {
     match command {
@@ -77,14 +80,18 @@ fn inspected(reply: &wire::InspectReply, endpoint: &Endpoint) -> Value {
     let mut value = rows::endpoint_json(endpoint, &reply.network_name, &reply.node_name);
     value["interface"] = json!(reply.interface);
     let object = |o: &wire::ObjectState| json!({ "object": o.object, "present": o.present, "fault": o.fault });
+    value["local"] = json!(reply.local);
+    value["traffic"] = json!(reply.traffic.as_ref().map(traffic::endpoint_json));
+    value["traffic_error"] = json!(reply.traffic_error);
     value["objects"] = reply.objects.iter().map(object).collect();
     value
 }
 
-fn describe(
-    reply: &wire::InspectReply,
-    endpoint: &Endpoint,
-) -> Result<std::process::ExitCode, Problem> {
+fn describe(reply: &wire::InspectReply, endpoint: &Endpoint) -> Result<ExitCode, Problem> {
+    output::print(&description(reply, endpoint))
+}
+
+fn description(reply: &wire::InspectReply, endpoint: &Endpoint) -> String {
     let mut text = output::facts(&[
         ("name", endpoint.name.to_string()),
         ("aliases", output::joined(&endpoint.aliases)),
@@ -96,6 +103,16 @@ fn describe(
         ("interface", reply.interface.clone()),
         ("may send from", output::joined(&endpoint.allow_source)),
     ]);
+    match &reply.traffic {
+        Some(counts) => text.push_str(&traffic::endpoint(counts)),
+        None if reply.local => {
+            text.push_str(&format!("\nWhat it sent is not known: {}\n", reply.traffic_error));
+        }
+        None => text.push_str(&format!(
+            "\nWhat it sent and received is counted on its host: run this on '{}'.\n",
+            reply.node_name
+        )),
+    }
     if !reply.objects.is_empty() {
         text.push_str("\nIn this host's kernel:\n");
     }
@@ -107,5 +124,48 @@ fn describe(
         };
         text.push_str(&format!("  {state}  {}\n", object.object));
     }
-    output::print(&text)
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_model::{EndpointId, NetworkId};
+
+    use super::*;
+
+    fn endpoint() -> Endpoint {
+        serde_json::from_value(json!({
+            "id": EndpointId(7), "network": NetworkId(1), "node": "0000000000000002",
+            "container": "0000000000000003", "name": "web-1", "aliases": [], "mac": "02:57:0a:03:00:02",
+            "addresses": ["10.3.0.2"], "allow_source": [],
+        }))
+        .unwrap()
+    }
+
+    fn reply() -> wire::InspectReply {
+        wire::InspectReply { node_name: "b".into(), ..Default::default() }
+    }
+
+    #[test]
+    fn another_host_s_endpoint_is_counted_there() {
+        let text = description(&reply(), &endpoint());
+        let part = "\nWhat it sent and received is counted on its host: run this on 'b'.\n";
+        assert!(text.contains(part), "{text}");
+        let value = inspected(&reply(), &endpoint());
+        assert_eq!((&value["local"], &value["traffic"]), (&json!(false), &Value::Null));
+    }
+
+    #[test]
+    fn an_endpoint_of_this_host_has_its_counts_or_why_not() {
+        let busy = wire::InspectReply { local: true, traffic_error: "too busy".into(), ..reply() };
+        let text = description(&busy, &endpoint());
+        assert!(text.contains("\nWhat it sent is not known: too busy\n"), "{text}");
+        let sent = wire::Count { packets: 4, bytes: 392 };
+        let traffic = wire::Traffic { sent_shortcut: Some(sent), ..Default::default() };
+        let counted = wire::InspectReply { local: true, traffic: Some(traffic), ..reply() };
+        let text = description(&counted, &endpoint());
+        assert!(text.contains("sent             4 (392 B)"), "{text}");
+        let value = inspected(&counted, &endpoint());
+        assert_eq!(value["traffic"]["sent"]["shortcut"]["packets"], 4);
+    }
 }

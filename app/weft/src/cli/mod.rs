@@ -29,12 +29,13 @@ mod rows;
 mod run;
 mod status;
 mod token;
+mod traffic;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-pub(crate) use config::DaemonConfig;
+pub(crate) use config::{DaemonConfig, ShortcutSetting};
 
 use args::{Args, Command};
 use problem::Problem;

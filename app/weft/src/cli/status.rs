@@ -10,6 +10,7 @@ use super::node;
 use super::output;
 use super::problem::Problem;
 use super::rows;
+use super::traffic;
 
 pub(super) async fn run(mut local: Client, format: Format) -> Outcome {
     let status = local.status(wire::StatusRequest {}).await?.into_inner();
@@ -47,6 +48,7 @@ fn as_json(status: &wire::LocalStatusReply) -> Result<Value, Problem> {
         "containers": status.containers,
         "endpoints": status.endpoints,
         "resolver": status.resolver,
+        "shortcut": status.shortcut.as_ref().map(traffic::shortcut_json),
         "cluster": cluster,
     }))
 }
@@ -72,12 +74,14 @@ fn as_text(status: &wire::LocalStatusReply) -> Result<String, Problem> {
         ("server", format!("{} {link}", status.server_address)),
         ("generation", generation(status.applied_generation, status.wanted_generation)),
         ("names", if status.resolver { "answered" } else { "NOT ANSWERED" }.to_owned()),
+        ("shortcut", status.shortcut.as_ref().map(traffic::shortcut).unwrap_or_default()),
         ("networks", status.networks.to_string()),
         (
             "containers",
             format!("{} here, {} endpoints in all", status.containers, status.endpoints),
         ),
     ]);
+    text.push_str(&status.shortcut.as_ref().map(traffic::networks).unwrap_or_default());
     text.push_str(&faults("Faults", &status.faults));
     if !status.repairs.is_empty() {
         text.push_str("\nPut right after others changed it:\n");
@@ -141,6 +145,11 @@ mod tests {
                 message: "address in use".into(),
                 hint: "remove vxlan7".into(),
             }],
+            shortcut: Some(wire::ShortcutStatus {
+                state: "unavailable".into(),
+                reason: "mount -t bpf: Operation not permitted".into(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let text = as_text(&status).unwrap();
@@ -148,11 +157,14 @@ mod tests {
             "5 applied of 7",
             "NOT ANSWERED",
             "NOT CONNECTED",
+            "shortcut:     NOT AVAILABLE: mount -t bpf: Operation not permitted\n",
             "link wv-570000",
             "hint: remove vxlan7",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
-        assert_eq!(as_json(&status).unwrap()["faults"][0]["hint"], "remove vxlan7");
+        let value = as_json(&status).unwrap();
+        assert_eq!(value["faults"][0]["hint"], "remove vxlan7");
+        assert_eq!(value["shortcut"]["state"], "unavailable");
     }
 }

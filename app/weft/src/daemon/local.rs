@@ -4,23 +4,24 @@
 //! root. What touches the cluster is passed on to a server under this node's identity, and the
 //! server decides what that identity may do.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Request, Response, Status};
-use weft_kernel::{Netns, Section};
-use weft_model::{Endpoint, Name, Row, device};
+use weft_kernel::{FdbTable, Key, Netns, Section, ShortcutKey};
+use weft_model::{Endpoint, Name, Network, Node, Row, device};
 use weft_rpc::access::AccessLayer;
 use weft_rpc::wire::{self, local_server::Local};
 
 use crate::agent::Agent;
 use crate::agent::attach::Attach;
+use crate::agent::attachment::Attachment;
 use crate::agent::detach::Detach;
+use crate::agent::driver::Asked;
 use crate::agent::refusal::Refusal;
 use crate::agent::uplink::{Client, PATIENCE};
 
-use super::Daemon;
+use super::{Daemon, traffic};
 
 /// How long the other nodes get to apply an attach, if the caller does not say.
 const DEFAULT_WAIT: Duration = Duration::from_millis(500);
@@ -118,7 +119,11 @@ impl Local for LocalService {
         let network: Option<Name> = optional(&request.network, "--network")?;
         let agent = self.agent()?;
         let found = find_endpoint(&agent, &name, network.as_ref())?;
-        let objects = agent.driver.objects(found.sections).await;
+        let objects = agent.driver.objects(found.objects).await;
+        let (traffic, traffic_error) = match found.local {
+            true => counted(&agent, &found.endpoint).await,
+            false => (None, String::new()),
+        };
         let objects = objects.into_iter().map(|o| wire::ObjectState {
             object: o.line,
             present: o.present,
@@ -130,6 +135,9 @@ impl Local for LocalService {
             node_name: found.node,
             interface: found.interface,
             objects: objects.collect(),
+            local: found.local,
+            traffic,
+            traffic_error,
         }))
     }
 
@@ -172,7 +180,41 @@ struct Found {
     network: String,
     node: String,
     interface: String,
-    sections: BTreeSet<Section>,
+    local: bool,
+    objects: Asked,
+}
+
+/// What an endpoint of this host sent and received, or why that is not known.
+async fn counted(agent: &Agent, endpoint: &Endpoint) -> (Option<wire::Traffic>, String) {
+    let error = agent.count(traffic::PATIENCE).await.error;
+    let counts = agent.state().tally.endpoint(endpoint.id).map(traffic::to_wire);
+    match (error, counts) {
+        (Some(error), _) => (None, error),
+        (None, None) => (None, "the host's end of its veth is not there".to_owned()),
+        (None, counts) => (counts, String::new()),
+    }
+}
+
+/// The kernel objects for an endpoint: of one of this host's, what belongs to its veth and to its
+/// namespace; of another host's, the rows that lead to it.
+fn objects(endpoint: &Endpoint, here: Option<&Attachment>, on: Option<(&Network, &Node)>) -> Asked {
+    let mut asked = Asked::default();
+    if let Some(attachment) = here {
+        asked.sections.insert(Section::of_device(&device::host_end(endpoint.id)));
+        let netns = Netns::Container(attachment.netns.id());
+        asked.sections.insert(Key::Up(netns, attachment.interface.clone()).section());
+    } else if let Some((network, node)) = on {
+        let (vni, mac) = (network.vni, endpoint.mac.0);
+        let addresses = endpoint.addresses.iter().copied();
+        asked.keys.extend(addresses.clone().map(|a| Key::Neighbour(device::bridge(vni), a)));
+        asked.keys.insert(Key::Fdb(device::vtep(vni), FdbTable::Device, mac));
+        asked.keys.insert(Key::Fdb(device::vtep(vni), FdbTable::Bridge, mac));
+        let entries = addresses.map(|a| ShortcutKey::Neighbour(vni.get(), a));
+        let entries =
+            entries.chain([ShortcutKey::Fdb(vni.get(), mac), ShortcutKey::Vtep(node.data_address)]);
+        asked.keys.extend(entries.map(Key::Shortcut));
+    }
+    asked
 }
 
 fn find_endpoint(agent: &Agent, name: &Name, network: Option<&Name>) -> Result<Found, Refusal> {
@@ -193,22 +235,15 @@ fn find_endpoint(agent: &Agent, name: &Name, network: Option<&Name>) -> Result<F
             "see `weft endpoint ls`",
         ));
     };
-    let mut sections = BTreeSet::new();
-    if let Some(attachment) = attachment {
-        sections.insert(Section::of_device(&device::host_end(endpoint.id)));
-        let inside = weft_kernel::Key::Up(
-            Netns::Container(attachment.netns.id()),
-            attachment.interface.clone(),
-        );
-        sections.insert(inside.section());
-    }
-    let found = rows.networks.get(&endpoint.network);
+    let network = rows.networks.get(&endpoint.network);
+    let node = rows.nodes.get(&endpoint.node);
     Ok(Found {
         endpoint: endpoint.clone(),
-        network: found.map(|n| n.name.to_string()).unwrap_or_default(),
-        node: rows.nodes.get(&endpoint.node).map(|n| n.name.to_string()).unwrap_or_default(),
+        network: network.map(|n| n.name.to_string()).unwrap_or_default(),
+        node: node.map(|n| n.name.to_string()).unwrap_or_default(),
         interface: attachment.map(|a| a.interface.clone()).unwrap_or_default(),
-        sections,
+        local: attachment.is_some(),
+        objects: objects(endpoint, attachment, network.zip(node)),
     })
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Values are read when somebody asks, so nothing is counted twice and idle costs nothing.
 
+mod traffic;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -26,6 +28,10 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, address: SocketAddr) -> std::io::
 }
 
 async fn metrics(State(daemon): State<Arc<Daemon>>) -> impl IntoResponse {
+    if let Some(agent) = daemon.agent() {
+        // If it is too busy to tell, the metrics are what they were.
+        agent.count(super::traffic::PATIENCE).await;
+    }
     let mut text = String::new();
     match encode(&mut text, &registry(&daemon)) {
         Ok(()) => (
@@ -79,5 +85,6 @@ fn registry(daemon: &Daemon) -> Registry {
         "Kernel objects that others changed and that were put right",
         ConstCounter::new(progress.repairs_total),
     );
+    traffic::register(&mut registry, &agent);
     registry
 }

@@ -12,6 +12,7 @@ mod local;
 mod metrics;
 mod renew;
 mod status;
+mod traffic;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -20,19 +21,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use weft_engine::{AgentStore, Embedded};
-use weft_linux::Linux;
+use weft_linux::{Hook, Linux};
 use weft_model::Role;
 use weft_rpc::tls::Certificates;
 use weft_rpc::wire::local_server::LocalServer;
 
 use crate::agent::driver::Driver;
+use crate::agent::facts::Look;
 use crate::agent::names::{Names, resolver_config};
+use crate::agent::shortcut::{self, Shortcut};
 use crate::agent::uplink::Uplink;
 use crate::agent::{Agent, OwnNode, facts};
-use crate::cli::DaemonConfig;
+use crate::cli::{DaemonConfig, ShortcutSetting};
 use crate::server;
 
 use identity::{IdentityFiles, StoredIdentity};
@@ -106,8 +109,12 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
     let identity = IdentityFiles::open(&config.state_dir)?;
     let daemon =
         Arc::new(Daemon { config, identity, entering: Mutex::new(()), running: RwLock::new(None) });
-    if let Some(stored) = daemon.identity.load()? {
-        daemon.start(stored).await.context("cannot start as the node this host is")?;
+    match daemon.identity.load()? {
+        Some(stored) => {
+            daemon.start(stored).await.context("cannot start as the node this host is")?;
+        }
+        // It may have been a node before, and left.
+        None => shortcut::remove_left(&daemon.shortcut_wish(), None),
     }
     if let Some(address) = daemon.config.metrics {
         let metered = daemon.clone();
@@ -156,6 +163,16 @@ impl Daemon {
         self.current().is_some_and(|running| running.agent.names.is_up())
     }
 
+    fn shortcut_wish(&self) -> shortcut::Wish {
+        let hook = match self.config.shortcut {
+            ShortcutSetting::Auto => Some(Hook::Auto),
+            ShortcutSetting::Clsact => Some(Hook::Clsact),
+            ShortcutSetting::Off => None,
+        };
+        let (bpf_dir, run_dir) = (self.config.bpf_dir.clone(), self.config.run_dir.clone());
+        shortcut::Wish { hook, bpf_dir, run_dir }
+    }
+
     /// Starts everything for a host that is in a cluster.
     async fn start(self: &Arc<Self>, stored: StoredIdentity) -> anyhow::Result<()> {
         let config = &self.config;
@@ -172,15 +189,20 @@ impl Daemon {
             data_address: node.data_address,
             vxlan_port: config.vxlan_port,
         };
-        let linux = Linux::open().context("cannot speak with the kernel")?;
-        let changed = Arc::new(Notify::new());
-        let wake = changed.clone();
-        let driver =
-            Driver::start(linux, move || wake.notify_one()).context("cannot start the driver")?;
-        let host = weft_linux::facts(me.data_address).context("cannot read the host's facts")?;
+        let mut linux = Linux::open().context("cannot speak with the kernel")?;
+        let wish = self.shortcut_wish();
+        let started = tokio::task::spawn_blocking(move || {
+            let shortcut = Shortcut::start(&mut linux, node.id, &wish);
+            (linux, shortcut)
+        });
+        let (linux, shortcut) = started.await?;
+        let look = Arc::new(Look::default());
+        let wake = look.clone();
+        let driver = Driver::start(linux, move || wake.host.notify_one())
+            .context("cannot start the driver")?;
         let store = Arc::new(AgentStore::open(config.state_dir.join("agent.redb"))?);
         let names = Arc::new(Names::new(&config.run_dir, &config.resolv_conf));
-        let agent = Agent::start(me, store, driver, Uplink::new(), names.clone(), host)?;
+        let agent = Agent::start(me, store, driver, Uplink::new(), names.clone(), shortcut, look)?;
         let tls =
             weft_rpc::tls::client(certificates.clone(), &stored.ca_certificate, node.cluster)?;
         let servers = watch::Sender::new(node.servers.clone());
@@ -188,7 +210,7 @@ impl Daemon {
         tasks.spawn(Uplink::run(agent.clone(), tls, servers.subscribe()));
         tasks.spawn(agent.clone().keep_published());
         tasks.spawn(agent.clone().keep_house());
-        tasks.spawn(facts::keep(agent.clone(), changed));
+        tasks.spawn(facts::keep(agent.clone()));
         tasks.spawn(names.keep(agent.driver.names(), agent.progress()));
         let running =
             Arc::new(Running { agent, server, certificates, servers, tasks: Mutex::new(tasks) });

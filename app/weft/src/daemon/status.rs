@@ -5,6 +5,7 @@ use weft_rpc::wire;
 
 use super::Daemon;
 use super::local::to_wire;
+use super::traffic;
 
 impl Daemon {
     /// What this daemon knows and does, and what a server says of the others.
@@ -34,6 +35,7 @@ impl Daemon {
                     .to_owned(),
             });
         }
+        let shortcut = traffic::shortcut(agent).await;
         let resolver = agent.names.is_up();
         let state = agent.state();
         let rows = &state.knowledge.rows;
@@ -57,6 +59,7 @@ impl Daemon {
             endpoints: count(rows.endpoints.len()),
             resolver,
             cluster,
+            shortcut: Some(shortcut),
         }
     }
 }

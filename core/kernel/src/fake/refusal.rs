@@ -8,7 +8,7 @@ use super::{FakeKernel, kind_of};
 use crate::key::{FdbTable, Key, Netns, TableName};
 use crate::nft::{Chain, Match, Statement};
 use crate::object::{Link, LinkKind, Object, Port, Route};
-use crate::{Fault, Step};
+use crate::{Attach, Fault, ShortcutKey, ShortcutObject, Step};
 
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
@@ -23,6 +23,9 @@ const ENETUNREACH: i32 = 101;
 
 /// Ports of one bridge (`BR_MAX_PORTS` less the number 0).
 const MAX_PORTS: usize = 1023;
+
+/// How links of ours are named: one of these that is not there will not be somebody else's.
+const OUR_PREFIXES: [&str; 3] = ["wb-", "wv-", "we-"];
 
 /// Why a step is refused.
 pub(super) enum Refusal {
@@ -57,7 +60,8 @@ impl FakeKernel {
         match step {
             Step::Delete(key) => self.delete_errno(key).map(Refusal::Errno),
             Step::Put(key, object) => {
-                let carrier = key.sits_on().map(|(ns, link)| Key::Link(ns, link.to_owned()));
+                let carrier = key.sits_on().filter(|_| !is_at_others_link(key));
+                let carrier = carrier.map(|(ns, link)| Key::Link(ns, link.to_owned()));
                 if self.foreign.contains_key(key)
                     || carrier.is_some_and(|link| self.foreign.contains_key(&link))
                 {
@@ -141,6 +145,13 @@ impl FakeKernel {
             (Key::ForeignRule(table, chain, _), Object::ForeignRule(_)) => {
                 let chain = Key::Chain(table.clone(), chain.clone());
                 (!self.foreign.contains_key(&chain)).then_some(ENOENT)
+            }
+            (Key::Shortcut(of), Object::Shortcut(object)) => {
+                if !is_of_kind(of, object) {
+                    return Some(EINVAL);
+                }
+                key.sits_on().filter(|_| !is_at_others_link(key))?;
+                self.carrier_errno(key)
             }
             _ => Some(EINVAL),
         }
@@ -294,6 +305,27 @@ pub(super) fn bridge_of(object: &Object) -> Option<&String> {
         Object::Link(Link { port: Some(port), .. }) => Some(&port.bridge),
         _ => None,
     }
+}
+
+/// Whether `key` is a program at a link of the underlay: those are not ours, and are simply there.
+fn is_at_others_link(key: &Key) -> bool {
+    matches!(key, Key::Shortcut(ShortcutKey::Program(link, Attach::FromUnderlay))
+        if !OUR_PREFIXES.iter().any(|ours| link.starts_with(ours)))
+}
+
+/// Whether `object` is what lies at `key`.
+const fn is_of_kind(key: &ShortcutKey, object: &ShortcutObject) -> bool {
+    matches!(
+        (key, object),
+        (ShortcutKey::Node, ShortcutObject::Node { .. })
+            | (ShortcutKey::Vtep(_), ShortcutObject::Vtep(_))
+            | (ShortcutKey::Member(..), ShortcutObject::Member(_))
+            | (ShortcutKey::Neighbour(..), ShortcutObject::Neighbour(_))
+            | (ShortcutKey::Fdb(..), ShortcutObject::Fdb(_))
+            | (ShortcutKey::Granted(..), ShortcutObject::Granted)
+            | (ShortcutKey::Endpoint(_), ShortcutObject::Endpoint(_))
+            | (ShortcutKey::Program(..), ShortcutObject::Program)
+    )
 }
 
 /// What a chain's rules refer to.

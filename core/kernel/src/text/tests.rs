@@ -1,12 +1,12 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::TableName;
 use crate::key::NftFamily;
 use crate::nft::{
     Chain, ChainKind, Equal, Family, Field, Hook, HookPoint, Match, PacketType, Rule, Set,
     Statement, TrackState,
 };
+use crate::{Attach, LocalEndpoint, ShortcutKey, ShortcutObject, TableName, UnderlayPath};
 
 const MAC: MacBytes = [2, 1, 0, 0, 0, 5];
 const INSIDE: Netns = Netns::Container(NetnsId(7));
@@ -234,4 +234,87 @@ fn forwarding_is_switched_on_after_every_other_sysctl() {
     assert!(uplink < sysctl("net/ipv6/conf/all/forwarding"));
     assert!(uplink < sysctl("net/ipv4/ip_forward"));
     assert!(sysctl("net/ipv6/conf/all/forwarding") < Key::Up(Netns::Host, "eth0".into()));
+}
+
+#[track_caller]
+fn check_shortcut(key: ShortcutKey, object: ShortcutObject, name: &str, rest: &str) {
+    check(Key::Shortcut(key), Object::Shortcut(object), name, &format!("{name}{rest}"));
+}
+
+#[test]
+fn the_shortcuts_objects_print_as_what_they_mean() {
+    let we = || "we-0000000000a1".to_owned();
+    let vtep = ip("172.10.0.16");
+    let path = |next_hop| UnderlayPath { link: "eth0".into(), next_hop, mtu: 1500 };
+    check_shortcut(
+        ShortcutKey::Node,
+        ShortcutObject::Node { data_address: ip("172.10.0.15"), port: 4789 },
+        "shortcut node",
+        " local 172.10.0.15 dstport 4789",
+    );
+    check_shortcut(
+        ShortcutKey::Vtep(vtep),
+        ShortcutObject::Vtep(path(None)),
+        "shortcut vtep 172.10.0.16",
+        " dev eth0 mtu 1500",
+    );
+    check_shortcut(
+        ShortcutKey::Vtep(vtep),
+        ShortcutObject::Vtep(path(Some(ip("fe80::1")))),
+        "shortcut vtep 172.10.0.16",
+        " via fe80::1 dev eth0 mtu 1500",
+    );
+    check_shortcut(
+        ShortcutKey::Member(5_701_633, vtep),
+        ShortcutObject::Member(MAC),
+        "shortcut member vni 5701633 172.10.0.16",
+        " gateway 02:01:00:00:00:05",
+    );
+    check_shortcut(
+        ShortcutKey::Neighbour(5_701_633, ip("fd00:3::5")),
+        ShortcutObject::Neighbour(MAC),
+        "shortcut neigh vni 5701633 fd00:3::5",
+        " lladdr 02:01:00:00:00:05",
+    );
+    check_shortcut(
+        ShortcutKey::Fdb(5_701_633, MAC),
+        ShortcutObject::Fdb(vtep),
+        "shortcut fdb vni 5701633 02:01:00:00:00:05",
+        " dst 172.10.0.16",
+    );
+    check_shortcut(
+        ShortcutKey::Granted(we(), net("192.168.0.0/16")),
+        ShortcutObject::Granted,
+        "shortcut granted dev we-0000000000a1 192.168.0.0/16",
+        "",
+    );
+    check_shortcut(
+        ShortcutKey::Program(we(), Attach::FromContainer),
+        ShortcutObject::Program,
+        "shortcut program from_container dev we-0000000000a1",
+        "",
+    );
+}
+
+#[test]
+fn an_endpoint_of_the_shortcut_prints_the_addresses_it_has() {
+    let with = |v4: Option<&str>, v6: Option<&str>, more| {
+        ShortcutObject::Endpoint(LocalEndpoint {
+            vni: 5_701_633,
+            mac: MAC,
+            v4: v4.map(|text| text.parse().unwrap()),
+            v6: v6.map(|text| text.parse().unwrap()),
+            more,
+        })
+    };
+    let check = |object, rest: &str| {
+        let key = ShortcutKey::Endpoint("we-0000000000a1".into());
+        check_shortcut(key, object, "shortcut endpoint dev we-0000000000a1", rest);
+    };
+    let base = " vni 5701633 link/ether 02:01:00:00:00:05";
+    check(with(None, None, false), base);
+    let six = format!("{base} fd00:3::5");
+    check(with(None, Some("fd00:3::5"), false), &six);
+    let all = format!("{base} 10.3.0.5 fd00:3::5 and more");
+    check(with(Some("10.3.0.5"), Some("fd00:3::5"), true), &all);
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use weft_kernel::nft::{Equal, HookPoint, Match, PacketType, Rule, Statement};
-use weft_kernel::{Key, Object};
+use weft_kernel::{DropReason, Key, Object};
 
 use super::{drop, filter, netdev, rule};
 use crate::Out;
@@ -31,7 +31,7 @@ pub(crate) fn of_network(site: &Site<'_>, out: &mut Out) {
     let (gateway, node) = (site.network().gateway_mac().0, site.node_mac().0);
     let by_gateway = || Match::EtherSource(Equal::Is, gateway);
     let coming = vec![
-        drop(vec![by_gateway()], "another host's gateway"),
+        drop(vec![by_gateway()], DropReason::AnotherHostsGateway),
         // The bridge passes the frame up, but takes it for somebody else's.
         rule(
             vec![Match::EtherDestination(Equal::Is, node)],
@@ -41,7 +41,7 @@ pub(crate) fn of_network(site: &Site<'_>, out: &mut Out) {
     ];
     // All neighbours are known: whom the gateway still asks for does not exist, and it would
     // tell its MAC while asking.
-    let asks = "the gateway asks nobody";
+    let asks = DropReason::GatewayAsksNobody;
     let going = vec![
         drop(vec![Match::ArpSenderMac(Equal::Is, gateway)], asks),
         drop(vec![by_gateway(), Match::Icmp6Type(NEIGHBOUR_SOLICITATION)], asks),
@@ -55,8 +55,10 @@ pub(crate) fn of_network(site: &Site<'_>, out: &mut Out) {
 /// The chain at the host's end of an endpoint's veth: a container sends only under the MAC and
 /// the addresses it was given, and floods only so much.
 pub(crate) fn of_endpoint(at: &Attachment<'_>, out: &mut Out) {
-    let mut rules =
-        vec![drop(vec![Match::EtherSource(Equal::IsNot, at.endpoint.mac.0)], "not its MAC")];
+    let mut rules = vec![drop(
+        vec![Match::EtherSource(Equal::IsNot, at.endpoint.mac.0)],
+        DropReason::NotItsMac,
+    )];
     rules.extend(sources(at));
     rules.extend(arp(at));
     rules.extend(neighbour_discovery(at));
@@ -86,7 +88,7 @@ fn sources(at: &Attachment<'_>) -> [Rule; 2] {
     }
     let always = [link_local(at), Ipv6Addr::UNSPECIFIED.into()].map(IpNet::from);
     let v6 = granted(false).chain(always).map(not).collect();
-    [drop(v4, "not its address"), drop(v6, "not its address")]
+    [drop(v4, DropReason::NotItsAddress), drop(v6, DropReason::NotItsAddress)]
 }
 
 /// ARP speaks of its sender: its own addresses, or none yet (RFC 5227 section 2.1.1).
@@ -96,9 +98,9 @@ fn arp(at: &Attachment<'_>) -> [Rule; 2] {
     [
         drop(
             own(at, true).into_iter().chain([unspecified]).map(not).collect(),
-            "ARP: not its address",
+            DropReason::ArpNotItsAddress,
         ),
-        drop(vec![Match::ArpSenderMac(Equal::IsNot, at.endpoint.mac.0)], "ARP: not its MAC"),
+        drop(vec![Match::ArpSenderMac(Equal::IsNot, at.endpoint.mac.0)], DropReason::ArpNotItsMac),
     ]
 }
 
@@ -108,8 +110,11 @@ fn neighbour_discovery(at: &Attachment<'_>) -> [Rule; 2] {
     let not = |ip| Match::NdTarget(Equal::IsNot, ip);
     let advertisement = [Match::Icmp6Type(NEIGHBOUR_ADVERTISEMENT)];
     [
-        drop(vec![Match::Icmp6Type(ROUTER_ADVERTISEMENT)], "ND: not a router"),
-        drop(advertisement.into_iter().chain(targets.map(not)).collect(), "ND: not its address"),
+        drop(vec![Match::Icmp6Type(ROUTER_ADVERTISEMENT)], DropReason::NdNotARouter),
+        drop(
+            advertisement.into_iter().chain(targets.map(not)).collect(),
+            DropReason::NdNotItsAddress,
+        ),
     ]
 }
 
@@ -118,7 +123,7 @@ fn too_many(kind: PacketType) -> Rule {
     rule(
         vec![Match::PacketType(kind)],
         vec![beyond, Statement::Counter, Statement::Drop],
-        "too many",
+        DropReason::TooMany.as_str(),
     )
 }
 

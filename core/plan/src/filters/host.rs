@@ -8,7 +8,7 @@ use weft_kernel::nft::{
     Chain, ChainKind, Equal, Family, Field, Hook, HookPoint, Match, Rule, Set, Statement,
     TrackState,
 };
-use weft_kernel::{Key, Object};
+use weft_kernel::{DropReason, Key, Object};
 use weft_model::Network;
 
 use super::{OUR_BRIDGES, accept, drop, filter, from_link, inet, netdev, rule, to_link};
@@ -80,7 +80,7 @@ fn prerouting(ground: &Ground) -> Vec<Rule> {
                 Match::InSet(Equal::Is, vec![Field::Vni], VNIS.to_owned()),
                 Match::InSet(Equal::IsNot, vec![field, Field::Vni], set.to_owned()),
             ],
-            "not from a member",
+            DropReason::NotAMember,
         )
     };
     vec![
@@ -111,7 +111,10 @@ fn inside(site: &Site<'_>) -> Vec<Rule> {
 
 /// A container that speaks VXLAN to this host or through it could speak for a node.
 fn no_vxlan(ground: &Ground) -> Rule {
-    drop(vec![from_link(OUR_BRIDGES), Match::UdpPort(ground.vxlan_port)], "VXLAN from a container")
+    drop(
+        vec![from_link(OUR_BRIDGES), Match::UdpPort(ground.vxlan_port)],
+        DropReason::VxlanFromContainer,
+    )
 }
 
 /// Networks are apart; what is bridged inside one passes here where `br_netfilter` is on.
@@ -120,7 +123,7 @@ fn between(sites: &[Site<'_>]) -> Vec<Rule> {
         let bridge = site.bridge();
         accept(vec![from_link(&bridge), to_link(&bridge)], site.network().name.as_str())
     };
-    sites.iter().map(same).chain([drop(vec![], "networks are apart")]).collect()
+    sites.iter().map(same).chain([drop(vec![], DropReason::NetworksApart)]).collect()
 }
 
 fn forward(ground: &Ground, sites: &[Site<'_>]) -> Vec<Rule> {
@@ -128,12 +131,12 @@ fn forward(ground: &Ground, sites: &[Site<'_>]) -> Vec<Rule> {
     let mut rules =
         vec![rule(both, vec![Statement::Jump(BETWEEN.to_owned())], ""), no_vxlan(ground)];
     for site in sites.iter().filter(|site| site.network().internal) {
-        rules.push(drop(vec![from_link(&site.bridge())], "internal: no way out"));
-        rules.push(drop(vec![to_link(&site.bridge())], "internal: no way in"));
+        rules.push(drop(vec![from_link(&site.bridge())], DropReason::InternalNoWayOut));
+        rules.push(drop(vec![to_link(&site.bridge())], DropReason::InternalNoWayIn));
     }
     let answers = Match::Tracked(vec![TrackState::Established, TrackState::Related]);
     rules.push(accept(vec![to_link(OUR_BRIDGES), answers], ""));
-    rules.push(drop(vec![to_link(OUR_BRIDGES)], "not asked for"));
+    rules.push(drop(vec![to_link(OUR_BRIDGES)], DropReason::NotAskedFor));
     rules
 }
 

@@ -8,7 +8,9 @@
 //! gone web-1 in web                           that endpoint, or
 //! gone node b                                 that node
 //! host a mtu 9000                             also: no-ipv6, uplink eth0,
-//!                                             drops forward ip filter FORWARD
+//!                                             drops forward ip filter FORWARD,
+//!                                             shortcut eth0, no-shortcut,
+//!                                             path 172.10.0.16 via 172.10.0.1 dev eth0 mtu 1500
 //! ```
 //!
 //! The same name on the same node is the same container; its interfaces are `eth0`, `eth1` … in
@@ -18,8 +20,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use weft_kernel::facts::ShortcutFacts;
 use weft_kernel::key::NftFamily;
-use weft_kernel::{NetnsId, TableName};
+use weft_kernel::{NetnsId, TableName, UnderlayPath};
 use weft_model::{
     ContainerId, Endpoint, EndpointId, Generation, Lease, Mac, Name, Network, NetworkId, NodeId,
     Offset, OffsetSet, Vni,
@@ -168,6 +171,20 @@ impl Story {
                     input: *hook == "input",
                 });
             }
+            ["shortcut", links @ ..] => {
+                let links = links.iter().map(|link| (*link).to_owned()).collect();
+                let paths = facts.shortcut.take().unwrap_or_default().paths;
+                facts.shortcut = Some(ShortcutFacts { links, paths });
+            }
+            ["no-shortcut"] => facts.shortcut = None,
+            ["no-path", to] => {
+                let shortcut = facts.shortcut.as_mut().ok_or("it has no shortcut")?;
+                shortcut.paths.remove(&parse(to)?).ok_or("there was no path")?;
+            }
+            ["path", to, rest @ ..] => {
+                let shortcut = facts.shortcut.as_mut().ok_or("it has no shortcut")?;
+                shortcut.paths.insert(parse(to)?, path(rest)?);
+            }
             _ => return Err("not a fact of a host".to_owned()),
         }
         Ok(())
@@ -239,6 +256,19 @@ impl Story {
             });
         }
         containers
+    }
+}
+
+fn path(words: &[&str]) -> Result<UnderlayPath, String> {
+    let (next_hop, words) = match words {
+        ["via", next_hop, rest @ ..] => (Some(parse(next_hop)?), rest),
+        words => (None, words),
+    };
+    match words {
+        ["dev", link, "mtu", mtu] => {
+            Ok(UnderlayPath { link: (*link).to_owned(), next_hop, mtu: parse(mtu)? })
+        }
+        _ => Err("where does the path lead?".to_owned()),
     }
 }
 

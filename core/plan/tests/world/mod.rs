@@ -1,11 +1,13 @@
 //! Views that come about by many small changes, sensible or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use weft_kernel::facts::ShortcutFacts;
 use weft_kernel::key::NftFamily;
-use weft_kernel::{NetnsId, TableName};
+use weft_kernel::{NetnsId, TableName, UnderlayPath};
 use weft_model::{
     ContainerId, Endpoint, EndpointId, Generation, Lease, Mac, Network, NetworkId, NodeId, Offset,
     OffsetSet, Vni,
@@ -17,17 +19,59 @@ pub(crate) const HERE: NodeId = NodeId(0);
 
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    Network { network: u64, families: u8, internal: bool, overlap: bool },
-    NoNetwork { network: u64 },
-    Peer { network: u64, node: u64, there: bool },
-    Endpoint { network: u64, id: u64, node: u64, router: bool, alias: bool },
-    NoEndpoint { network: u64, id: u64 },
-    Attach { container: u64, netns: u64, network: u64, id: u64 },
-    NoContainer { container: u64 },
-    Ipv6 { there: bool },
-    Underlay { mtu: u32 },
-    Uplink { link: String },
-    Drops { input: bool, v6: bool },
+    Network {
+        network: u64,
+        families: u8,
+        internal: bool,
+        overlap: bool,
+    },
+    NoNetwork {
+        network: u64,
+    },
+    Peer {
+        network: u64,
+        node: u64,
+        there: bool,
+    },
+    Endpoint {
+        network: u64,
+        id: u64,
+        node: u64,
+        router: bool,
+        alias: bool,
+    },
+    NoEndpoint {
+        network: u64,
+        id: u64,
+    },
+    Attach {
+        container: u64,
+        netns: u64,
+        network: u64,
+        id: u64,
+    },
+    NoContainer {
+        container: u64,
+    },
+    Ipv6 {
+        there: bool,
+    },
+    Underlay {
+        mtu: u32,
+    },
+    Uplink {
+        link: String,
+    },
+    Drops {
+        input: bool,
+        v6: bool,
+    },
+    /// Has a shortcut, whose packets come in by `link`, with a path to each node whose bit is set.
+    Shortcut {
+        link: String,
+        paths: u8,
+    },
+    NoShortcut,
 }
 
 pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -53,6 +97,9 @@ pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
         1 => (1280..9000_u32).prop_map(|mtu| Change::Underlay { mtu }),
         1 => prop_oneof!["eth0", "br-lan", "x-570001"].prop_map(|link| Change::Uplink { link }),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(input, v6)| Change::Drops { input, v6 }),
+        3 => (prop_oneof!["eth0", "br-lan", "x-570001"], any::<u8>())
+            .prop_map(|(link, paths)| Change::Shortcut { link, paths }),
+        1 => Just(Change::NoShortcut),
     ];
     prop::collection::vec(change, 0..60)
 }
@@ -117,7 +164,51 @@ pub(crate) fn apply(view: &mut View, change: &Change) {
             let table = TableName { family, name: "filter".into() };
             view.facts.drop_chains.push(DropChain { table, chain: chain.into(), input: *input });
         }
+        Change::Shortcut { link, paths } => {
+            let nodes = (1..6).filter(|node| paths & (1 << node) != 0);
+            let path = || UnderlayPath {
+                link: link.clone(),
+                next_hop: (paths & 1 != 0).then(|| "172.10.0.1".parse().unwrap()),
+                mtu: 1500,
+            };
+            let paths = nodes.map(|node| (peer(node).data_address, path())).collect();
+            view.facts.shortcut = Some(ShortcutFacts { links: vec![link.clone()], paths });
+        }
+        Change::NoShortcut => view.facts.shortcut = None,
     }
+}
+
+/// The endpoints that are inside containers of this node. Where two interfaces of a namespace have
+/// one name, only the first is there.
+pub(crate) fn attached(view: &View) -> BTreeSet<EndpointId> {
+    let (mut endpoints, mut links) = (BTreeSet::new(), BTreeSet::new());
+    for container in view.containers.values() {
+        for interface in &container.interfaces {
+            let network = view.networks.get(&interface.network);
+            let known = network
+                .and_then(|n| n.endpoints.get(&interface.endpoint))
+                .is_some_and(|e| e.node == HERE);
+            let link = (container.netns, interface.name.clone());
+            if known && !endpoints.contains(&interface.endpoint) && links.insert(link) {
+                endpoints.insert(interface.endpoint);
+            }
+        }
+    }
+    endpoints
+}
+
+/// What other nodes have in a network: MAC, addresses, VTEP.
+pub(crate) fn elsewhere(network: &NetworkView) -> Vec<(Mac, Vec<IpAddr>, IpAddr)> {
+    let peers = || network.peers.iter().filter(|(node, _)| **node != HERE);
+    let nodes = peers().map(|(_, peer)| {
+        let mac = Mac::of_endpoint(network.network.vni, peer.node_offset);
+        (mac, network.network.addresses(peer.node_offset), peer.data_address)
+    });
+    let endpoints = network.endpoints.values().filter_map(|endpoint| {
+        let (_, peer) = peers().find(|(node, _)| **node == endpoint.node)?;
+        Some((endpoint.mac, endpoint.addresses.clone(), peer.data_address))
+    });
+    nodes.chain(endpoints).collect()
 }
 
 /// As an agent does it: the network is copied when somebody else holds it.
@@ -176,6 +267,10 @@ fn endpoint_id(network: u64, id: u64) -> EndpointId {
 
 fn endpoint(network: &Network, id: u64, node: u64, router: bool, alias: bool) -> Endpoint {
     let offset = Offset(2 + id);
+    let mut addresses = network.addresses(offset);
+    if router && alias {
+        addresses.extend(network.addresses(Offset(100 + id)));
+    }
     Endpoint {
         id: endpoint_id(network.id.0, id),
         network: network.id,
@@ -183,7 +278,7 @@ fn endpoint(network: &Network, id: u64, node: u64, router: bool, alias: bool) ->
         container: ContainerId(node * 10),
         name: format!("App-{id}").parse().unwrap(),
         aliases: alias.then(|| "www".parse().unwrap()).into_iter().collect(),
-        addresses: network.addresses(offset),
+        addresses,
         mac: Mac::of_endpoint(network.vni, offset),
         allow_source: router.then(|| "192.168.0.0/16".parse().unwrap()).into_iter().collect(),
     }

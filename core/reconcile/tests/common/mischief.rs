@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use weft_kernel::{FakeKernel, Key, Object, Step};
+use weft_kernel::{FakeKernel, Key, Object, ShortcutKey, ShortcutObject, Step};
 
 use super::{World, bare_kernel, laid};
 
@@ -54,12 +54,55 @@ fn changed(object: &Object) -> Option<Object> {
         Object::Sysctl(value) => Object::Sysctl(format!("{value}0")),
         Object::Neighbour(_) => Object::Neighbour([9; 6]),
         Object::Fdb(Some(_)) => Object::Fdb(Some("192.0.2.1".parse().ok()?)),
+        Object::Shortcut(object) => Object::Shortcut(changed_shortcut(object)?),
         Object::Chain(chain) => {
             let mut chain = chain.clone();
             chain.rules.pop()?;
             Object::Chain(chain)
         }
         _ => return None,
+    })
+}
+
+fn changed_shortcut(object: &ShortcutObject) -> Option<ShortcutObject> {
+    Some(match object.clone() {
+        ShortcutObject::Node { data_address, port } => {
+            ShortcutObject::Node { data_address, port: port + 1 }
+        }
+        ShortcutObject::Vtep(mut path) => {
+            path.mtu -= 10;
+            ShortcutObject::Vtep(path)
+        }
+        ShortcutObject::Member(_) => ShortcutObject::Member([9; 6]),
+        ShortcutObject::Neighbour(_) => ShortcutObject::Neighbour([9; 6]),
+        ShortcutObject::Fdb(_) => ShortcutObject::Fdb("192.0.2.1".parse().ok()?),
+        ShortcutObject::Endpoint(mut endpoint) => {
+            endpoint.more ^= true;
+            ShortcutObject::Endpoint(endpoint)
+        }
+        ShortcutObject::Granted | ShortcutObject::Program => return None,
+    })
+}
+
+fn added_shortcut(near: &ShortcutKey, n: u8) -> Option<(ShortcutKey, ShortcutObject)> {
+    let ip = std::net::IpAddr::from([10, 200, 0, n]);
+    Some(match near {
+        ShortcutKey::Member(vni, _) => {
+            (ShortcutKey::Member(*vni, ip), ShortcutObject::Member([8; 6]))
+        }
+        ShortcutKey::Neighbour(vni, _) => {
+            (ShortcutKey::Neighbour(*vni, ip), ShortcutObject::Neighbour([8; 6]))
+        }
+        ShortcutKey::Fdb(vni, _) => {
+            (ShortcutKey::Fdb(*vni, [2, 9, 9, 9, 9, n]), ShortcutObject::Fdb(ip))
+        }
+        ShortcutKey::Endpoint(link) | ShortcutKey::Granted(link, _) => {
+            (ShortcutKey::Granted(link.clone(), ip.into()), ShortcutObject::Granted)
+        }
+        ShortcutKey::Program(_, attach) => {
+            (ShortcutKey::Program("docker0".into(), *attach), ShortcutObject::Program)
+        }
+        ShortcutKey::Node | ShortcutKey::Vtep(_) => return None,
     })
 }
 
@@ -79,6 +122,10 @@ fn added(near: &Key, n: u8) -> Option<Step> {
         Key::Table(table) => {
             let chain = weft_kernel::nft::Chain { hook: None, rules: vec![] };
             Step::Put(Key::Chain(table.clone(), format!("other{n}")), Object::Chain(chain))
+        }
+        Key::Shortcut(near) => {
+            let (key, object) = added_shortcut(near, n)?;
+            Step::Put(Key::Shortcut(key), Object::Shortcut(object))
         }
         _ => return None,
     })

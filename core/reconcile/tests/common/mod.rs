@@ -4,9 +4,11 @@
 
 pub(crate) mod mischief;
 pub(crate) mod scenes;
+pub(crate) mod shortcut;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -15,10 +17,14 @@ use weft_kernel::nft::{
     Chain, ChainKind, Equal, Field, Hook, HookPoint, Match, Rule, Set, Statement,
 };
 use weft_kernel::object::{Link, LinkKind, Port, Route};
+use weft_kernel::state::Objects;
 use weft_kernel::{
-    FakeKernel, Fault, FdbTable, KernelState, Key, Netns, NetnsId, Object, Scope, Step, TableName,
+    FakeKernel, Fault, FdbTable, KernelState, Key, Netns, NetnsId, Object, Scope, Section,
+    ShortcutKey, Step, TableName,
 };
 use weft_reconcile::{Config, Do, Machine, Observed};
+
+use shortcut::Shortcut;
 
 /// One network as the host sees it.
 #[derive(Debug, Clone)]
@@ -50,6 +56,7 @@ pub(crate) struct World {
     pub(crate) locals: Vec<Local>,
     pub(crate) set_of_two: bool,
     pub(crate) helper_chain: bool,
+    pub(crate) shortcut: Option<Shortcut>,
 }
 
 pub(crate) const CONTAINERS: u8 = 3;
@@ -72,10 +79,12 @@ pub(crate) fn worlds() -> impl Strategy<Value = World> {
         (proptest::option::of(net(1)), proptest::option::of(net(2)), proptest::option::of(net(3)));
     let local = (1..7u8, 1..4u8, 0..CONTAINERS, 0..2u8, 2..12u8);
     let locals = proptest::collection::vec(local, 0..5);
-    (nets, locals, any::<bool>(), any::<bool>()).prop_map(
-        |(nets, locals, set_of_two, helper_chain)| {
+    let shortcut = proptest::option::weighted(0.7, (any::<bool>(), any::<bool>()));
+    (nets, locals, any::<bool>(), any::<bool>(), shortcut).prop_map(
+        |(nets, locals, set_of_two, helper_chain, shortcut)| {
             let nets: Vec<Net> = [nets.0, nets.1, nets.2].into_iter().flatten().collect();
-            let mut world = World { nets, locals: Vec::new(), set_of_two, helper_chain };
+            let shortcut = shortcut.map(|(bridge, routed)| Shortcut { bridge, routed });
+            let mut world = World { nets, locals: Vec::new(), set_of_two, helper_chain, shortcut };
             for (id, net, container, eth, offset) in locals {
                 let clash = world.locals.iter().any(|l| {
                     l.id == id
@@ -155,6 +164,9 @@ impl World {
         }
         for local in &self.locals {
             self.endpoint(local, &mut want);
+        }
+        if let Some(shortcut) = &self.shortcut {
+            self.shortcut_wants(shortcut, &mut want);
         }
         want.into_iter().collect()
     }
@@ -318,7 +330,7 @@ pub(crate) fn bare_kernel() -> FakeKernel {
             kernel.add_netns(id);
         }
     }
-    for name in ["eth0", "docker0"] {
+    for name in ["eth0", "br-lan", "docker0"] {
         kernel.put_foreign(Key::Link(Netns::Host, name.into()), plain_link());
     }
     let chain = Object::Chain(Chain { hook: hook(HookPoint::Forward), rules: vec![] });
@@ -398,6 +410,21 @@ impl Host {
         }
     }
 
+    /// Of which sections that are as wanted the machine holds two copies all the same.
+    pub(crate) fn held_twice(&self) -> Vec<Section> {
+        let want = self.machine.want();
+        let twice = |(section, known): &(&Section, &Arc<Objects>)| {
+            let wanted = want.and_then(|want| want.section(section));
+            wanted.is_some_and(|wanted| wanted == *known && !Arc::ptr_eq(wanted, known))
+        };
+        self.machine.have().sections().filter(twice).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Where it is not as wanted, but for steps that can wait.
+    pub(crate) fn pressing_differences(&self, want: &KernelState) -> Vec<Key> {
+        self.differences(want).into_iter().filter(|key| !is_program(key)).collect()
+    }
+
     pub(crate) fn failures(&self) -> Vec<&(Step, bool, Result<(), Fault>)> {
         self.log.iter().filter(|(_, _, result)| result.is_err()).collect()
     }
@@ -411,6 +438,11 @@ impl Host {
             .filter(|(key, _)| want.get(key).is_none() && !matches!(key, Key::Sysctl(..)));
         missing.chain(extra).map(|(key, _)| key.clone()).collect()
     }
+}
+
+/// A program of the shortcut: what can wait.
+pub(crate) fn is_program(key: &Key) -> bool {
+    matches!(key, Key::Shortcut(ShortcutKey::Program(..)))
 }
 
 /// A kernel that holds `want` already, without a machine having been there.

@@ -78,7 +78,7 @@ impl Session<'_> {
             }
             self.owned.clear();
             self.linux.own.saw(name, std::iter::empty());
-            link_write::delete(&mut self.linux.route, have.index)?;
+            self.delete_host_link(have.index)?;
         }
         self.create(name, want)?;
         let have = link::by_name(&mut self.linux.route, name)?.ok_or_else(|| link::absent(name))?;
@@ -160,6 +160,7 @@ impl Session<'_> {
         self.owned.clear();
         if ns == Netns::Host {
             self.linux.own.saw(name, std::iter::empty());
+            return self.delete_host_link(index);
         }
         link_write::delete(self.socket(ns)?, index)
     }

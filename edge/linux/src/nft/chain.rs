@@ -1,8 +1,9 @@
 //! Chains and their rules.
 
-use weft_kernel::TableName;
+use nix::errno::Errno;
 use weft_kernel::key::NftFamily;
 use weft_kernel::nft::{Chain, ChainKind, Hook, HookPoint, Rule};
+use weft_kernel::{Count, TableName};
 
 use super::{GETCHAIN, GETRULE, NEWCHAIN, NEWRULE, code, expr, family, nfgenmsg, number};
 use crate::netlink::{Attribute, Refusal, Socket, Writer, attributes};
@@ -43,6 +44,14 @@ pub(crate) struct HookInfo {
     pub(crate) devices: Vec<String>,
 }
 
+/// What a rule of ours has counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) chain: String,
+    pub(crate) comment: String,
+    pub(crate) count: Count,
+}
+
 /// A rule as the kernel shows it.
 #[derive(Debug, Clone)]
 pub(crate) struct RuleInfo {
@@ -50,6 +59,8 @@ pub(crate) struct RuleInfo {
     pub(crate) handle: u64,
     /// `None`: not ours.
     pub(crate) rule: Option<Rule>,
+    /// Of its counter, if it has one.
+    pub(crate) count: Option<Count>,
     /// It drops or rejects whatever comes to it.
     pub(crate) refuses_all: bool,
     /// It has the name of a link of ours in it, or what such names begin with.
@@ -250,11 +261,12 @@ pub(crate) fn rules(
 
 fn read_rule(body: &[u8]) -> Option<(String, RuleInfo)> {
     let (mut table, mut chain, mut handle, mut rule) = (None, None, 0, None);
-    let (mut refuses_all, mut names_ours) = (false, false);
+    let (mut refuses_all, mut names_ours, mut count) = (false, false, None);
     for attribute in attributes(body.get(4..)?) {
         match attribute.kind {
             NFTA_RULE_EXPRESSIONS => {
                 refuses_all = refuses(attribute);
+                count = counter(attribute);
                 names_ours = attribute.value.windows(3).any(|part| part == b"wb-");
             }
             NFTA_RULE_TABLE => table = Some(attribute.text()),
@@ -264,7 +276,36 @@ fn read_rule(body: &[u8]) -> Option<(String, RuleInfo)> {
             _ => {}
         }
     }
-    Some((table?, RuleInfo { chain: chain?, handle, rule, refuses_all, names_ours }))
+    Some((table?, RuleInfo { chain: chain?, handle, rule, count, refuses_all, names_ours }))
+}
+
+/// What the rules of ours in a table have counted, those with a counter; none when there is no such table.
+pub(crate) fn counted(socket: &mut Socket, table: &TableName) -> Result<Vec<Counted>, Refusal> {
+    let rules = match rules(socket, table, None) {
+        Err(refusal) if refusal.errno == Errno::ENOENT => Vec::new(),
+        other => other?,
+    };
+    let of_rule = |info: RuleInfo| {
+        Some(Counted { chain: info.chain, comment: info.rule?.comment, count: info.count? })
+    };
+    Ok(rules.into_iter().filter_map(of_rule).collect())
+}
+
+/// What the first counter among these expressions has counted.
+fn counter(expressions: Attribute<'_>) -> Option<Count> {
+    const NAME: u16 = 1;
+    const DATA: u16 = 2;
+    const NFTA_COUNTER_BYTES: u16 = 1;
+    const NFTA_COUNTER_PACKETS: u16 = 2;
+    let part = |of: Attribute<'_>, kind| {
+        attributes(of.value).find(|a| a.kind == kind).map(|a| a.value.to_vec())
+    };
+    let is_counter = |expression: &Attribute<'_>| {
+        expression.nested().any(|a| a.kind == NAME && a.text() == "counter")
+    };
+    let data = part(expressions.nested().find(is_counter)?, DATA)?;
+    let value = |kind| attributes(&data).find(|a| a.kind == kind)?.u64_be();
+    Some(Count { packets: value(NFTA_COUNTER_PACKETS)?, bytes: value(NFTA_COUNTER_BYTES)? })
 }
 
 /// Whether a rule with these expressions drops or rejects every packet: nothing is compared.

@@ -12,7 +12,7 @@ mod transaction;
 use weft_kernel::TableName;
 use weft_kernel::key::NftFamily;
 
-pub(crate) use chain::{chains, rules};
+pub(crate) use chain::{Counted, chains, counted, rules};
 pub(crate) use observe::observe;
 pub(crate) use transaction::apply;
 
@@ -39,7 +39,7 @@ const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 
 /// The name of our tables.
-const OURS: &str = "weft";
+pub(crate) const OURS: &str = "weft";
 
 /// `struct nfgenmsg`
 const fn nfgenmsg(family: u8) -> [u8; 4] {

@@ -12,7 +12,7 @@ use crate::PROTOCOL;
 use crate::addr;
 use crate::link::{self, LinkInfo, PortInfo, RTM_DELLINK, RTM_NEWLINK};
 use crate::netlink::read::{Header, messages, u32_at};
-use crate::netlink::{Refusal, Socket};
+use crate::netlink::{Refusal, Socket, attributes};
 use crate::observe::carrier;
 use crate::own::Own;
 use crate::row::{self, Carrier, RTM_DELNEIGH, RTM_NEWNEIGH};
@@ -21,8 +21,16 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
+const RTM_NEWNEXTHOP: u16 = 104;
+const RTM_DELNEXTHOP: u16 = 105;
+const RTA_OIF: u16 = 4;
 const AF_BRIDGE: u8 = 7;
-const TABLE_MAIN: u8 = 254;
+/// Of addresses the host is told by themselves.
+const TABLE_LOCAL: u8 = 255;
+/// What the names of our links begin with: those that have no mark yet are told by it.
+const PREFIXES: [&str; 3] = ["wb-", "wv-", "we-"];
 const RTM_F_CLONED: u32 = 0x200;
 
 /// What is known of a link.
@@ -35,6 +43,13 @@ struct Known {
     port: Option<PortInfo>,
     /// Of all else that Weft looks at: carrier and counters change all the time.
     fingerprint: u64,
+}
+
+impl Known {
+    /// Whether it is one of ours, marked already or not.
+    fn is_ours(&self) -> bool {
+        self.marked || PREFIXES.iter().any(|prefix| self.name.starts_with(prefix))
+    }
 }
 
 /// Sorts messages.
@@ -65,6 +80,11 @@ impl Sorter {
                 RTM_NEWNEIGH | RTM_DELNEIGH => self.row(header.kind == RTM_NEWNEIGH, body, events),
                 RTM_NEWADDR | RTM_DELADDR => self.address(header, body, events),
                 RTM_NEWROUTE | RTM_DELROUTE => self.route(header, body, events),
+                RTM_NEWRULE | RTM_DELRULE | RTM_NEWNEXTHOP | RTM_DELNEXTHOP
+                    if !self.own.sent(header.port) =>
+                {
+                    events.insert(Event::HostChanged);
+                }
                 crate::nft::NEWGEN if !self.own.sent(header.port) => {
                     events.insert(Event::Dirty(Scope::Cheap));
                     events.insert(Event::HostChanged);
@@ -92,7 +112,15 @@ impl Sorter {
         let same = |old: &Known| {
             new.is_some_and(|new| new.fingerprint == old.fingerprint && new.port == old.port)
         };
-        if old.as_ref().is_some_and(same) || self.own.changed_lately() {
+        if old.as_ref().is_some_and(same) {
+            return;
+        }
+        let name = |known: Option<&Known>| known.map(|known| known.name.clone());
+        if self.own.looks_out_for(link.index) && name(old.as_ref()) != name(new) {
+            events.insert(Event::Dirty(Scope::Shortcut));
+        }
+        let ours = |known: Option<&Known>| known.is_some_and(Known::is_ours);
+        if (ours(old.as_ref()) || ours(new)) && self.own.changed_lately() {
             return;
         }
         let marked = |known: Option<&Known>| known.is_some_and(|known| known.marked);
@@ -146,10 +174,10 @@ impl Sorter {
     }
 
     fn address(&self, header: Header, body: &[u8], events: &mut BTreeSet<Event>) {
-        if self.own.sent(header.port) || self.own.changed_lately() {
+        let Some((address, marked)) = addr::read(body) else { return };
+        if self.own.sent(header.port) || self.is_our_doing(Some(address.link)) {
             return;
         }
-        let Some((address, marked)) = addr::read(body) else { return };
         if !self.links.get(&address.link).is_some_and(|link| link.marked) {
             events.insert(Event::HostChanged);
         } else if header.kind == RTM_DELADDR || !marked {
@@ -159,16 +187,30 @@ impl Sorter {
     }
 
     fn route(&self, header: Header, body: &[u8], events: &mut BTreeSet<Event>) {
-        if self.own.sent(header.port) || self.own.changed_lately() {
+        let link = attributes(body.get(12..).unwrap_or_default()).find(|a| a.kind == RTA_OIF);
+        let link = link.and_then(|link| link.u32());
+        if self.own.sent(header.port) || self.is_our_doing(link) {
             return;
         }
         let (table, protocol) = (body.get(4).copied(), body.get(5).copied());
         let cloned = u32_at(body, 8).unwrap_or_default() & RTM_F_CLONED != 0;
         if protocol == Some(PROTOCOL) {
             events.insert(Event::Dirty(Scope::Cheap));
-        } else if table == Some(TABLE_MAIN) && !cloned {
+        } else if table != Some(TABLE_LOCAL) && !cloned {
             events.insert(Event::HostChanged);
         }
+    }
+
+    /// Whether something that happened at a link may be what we did a moment ago: not at a link
+    /// that is known to be another's.
+    fn is_our_doing(&self, link: Option<u32>) -> bool {
+        let known = link.map(|link| self.links.get(&link));
+        let others = match known {
+            Some(Some(link)) => !link.is_ours(),
+            Some(None) => false,
+            None => true,
+        };
+        !others && self.own.changed_lately()
     }
 }
 

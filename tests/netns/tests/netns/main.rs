@@ -15,4 +15,5 @@ mod repair;
 mod reuse;
 mod run;
 mod settings;
+mod shortcut;
 mod spoof;
