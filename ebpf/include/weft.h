@@ -55,7 +55,8 @@ LAYOUT(weft_endpoint, v6, 20, 16)
 LAYOUT(weft_endpoint, link_local, 36, 16)
 LAYOUT_SIZE(weft_endpoint, 52)
 
-/* Table "granted" (longest prefix): what else may come from it. The value is a __u32 and says nothing. */
+/* Table "granted" (longest prefix): what else may come from it. The value is a
+ * __u32: 4 or 6, the version of IP that it is about. */
 struct weft_granted_key {
 	__u32 prefix_length; /* 32, for the interface, and that of the mapped prefix */
 	__u32 ifindex;

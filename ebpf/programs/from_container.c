@@ -61,16 +61,20 @@ static __always_inline int forward(struct __sk_buff *skb, const struct weft_endp
 	return to_other_host(skb, from, to, ecn, flow);
 }
 
-/* Whether it may send from an address that is not its first. */
-__cold_path int granted_to(struct __sk_buff *skb, const struct weft_endpoint *from, __u64 high, __u64 low)
+/* Whether it may send from an address that is not its first. A prefix of IPv6 that is as wide as to hold the
+ * mapped addresses grants nothing of IPv4. */
+__cold_path int granted_to(struct __sk_buff *skb, const struct weft_endpoint *from, __u64 high, __u64 low,
+			   __u32 version)
 {
 	struct weft_granted_key key = { .prefix_length = 160, .ifindex = skb->ifindex };
+	__u32 *granted_version;
 
 	if (!from->more)
 		return 0;
 	__builtin_memcpy(key.address, &high, 8);
 	__builtin_memcpy(key.address + 8, &low, 8);
-	return bpf_map_lookup_elem(&granted, &key) != 0;
+	granted_version = bpf_map_lookup_elem(&granted, &key);
+	return granted_version && *granted_version == version;
 }
 
 /* Whether an IPv6 source that is not its first address may be. 0: it may; else the verdict. */
@@ -79,7 +83,7 @@ __cold_path int other_source(struct __sk_buff *skb, const struct weft_endpoint *
 	/* An interface that makes sure that its address is free (RFC 4862 section 5.4.2). */
 	if (!(high | low))
 		return TC_ACT_UNSPEC;
-	if (its_own(from, high, low) || granted_to(skb, from, high, low))
+	if (its_own(from, high, low) || granted_to(skb, from, high, low, 6))
 		return 0;
 	return drop(skb, from->vni, skb->ifindex, WEFT_DROP_NOT_ITS_ADDRESS);
 }
@@ -94,7 +98,7 @@ static __always_inline int ipv4(struct __sk_buff *skb, const struct weft_endpoin
 	if (unlikely((__u8)(AT8(data, 14) - 0x45) > 10))
 		return TC_ACT_UNSPEC;
 	flow = flow_of_v4(skb, frame);
-	if (unlikely(source != AT32(from, 16) || !source) && !granted_to(skb, from, 0, mapped(source)))
+	if (unlikely(source != AT32(from, 16) || !source) && !granted_to(skb, from, 0, mapped(source), 4))
 		return drop(skb, from->vni, skb->ifindex, WEFT_DROP_NOT_ITS_ADDRESS);
 	return forward(skb, from, first, ecn, flow);
 }

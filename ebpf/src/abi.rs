@@ -147,6 +147,12 @@ pub fn granted_key(
         .0
 }
 
+/// Value of `granted`: the version of IP that the prefix is about.
+pub const fn granted_value(address: IpAddr) -> [u8; 4] {
+    let version: u32 = if address.is_ipv4() { 4 } else { 6 };
+    version.to_ne_bytes()
+}
+
 /// Interface, address and prefix length of a key of `granted`.
 pub fn granted_key_of(octets: &[u8; layout::WEFT_GRANTED_KEY]) -> (u32, IpAddr, u8) {
     let length = number(octets, layout::WEFT_GRANTED_KEY_PREFIX_LENGTH).saturating_sub(32);

@@ -167,6 +167,19 @@ fn what_is_granted_is_no_drop_and_what_is_beside_it_is() {
 }
 
 #[test]
+fn all_of_ipv6_is_nothing_of_ipv4() {
+    let mut world = scene(false);
+    world.endpoint(Endpoint { more: true, ..endpoint() });
+    world.granted("::".parse().unwrap(), 0);
+    let of = |source: &str| {
+        let source: IpAddr = source.parse().unwrap();
+        frame(REMOTE_MAC, MAC, &packet(Kind::Udp, (source, ends(source.is_ipv6()).1), 0))
+    };
+    dropped_from_container(&world, &of("192.0.2.1"), DropReason::NotItsAddress);
+    assert_eq!(world.container_sends(&of("2001:db8::9")).verdict, Verdict::Redirect);
+}
+
+#[test]
 fn arp_not_its_address() {
     let world = scene(false);
     for operation in [1, 2, 9] {

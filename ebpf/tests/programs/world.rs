@@ -135,7 +135,8 @@ impl World {
         let data: [u8; 20] = octets[4..].try_into().expect("20");
         let mut granted: LpmTrie<&mut MapData, [u8; 20], u32> =
             self.0.map_mut("granted").expect("granted").try_into().expect("a trie");
-        granted.insert(&Prefix::new(length, data), 0, 0).expect("set");
+        let value = u32::from_ne_bytes(abi::granted_value(address));
+        granted.insert(&Prefix::new(length, data), value, 0).expect("set");
     }
 
     pub(crate) fn fdb(&mut self, vni: u32, mac: MacBytes, to: Fdb) {

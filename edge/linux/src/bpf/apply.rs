@@ -13,9 +13,6 @@ use crate::apply::mismatch;
 use crate::fault::Trouble;
 use crate::netlink::Socket;
 
-/// A granted prefix says nothing but that it is there.
-const THERE: [u8; 4] = 1_u32.to_ne_bytes();
-
 /// A link of the host, by both of its names.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Device<'a> {
@@ -92,7 +89,7 @@ impl Shortcut {
             }
             (ShortcutKey::Granted(_, net), ShortcutObject::Granted) => {
                 let key = abi::granted_key(ifindex, net.addr(), net.prefix_len());
-                tables.granted.put(&key, &THERE)
+                tables.granted.put(&key, &abi::granted_value(net.addr()))
             }
             (ShortcutKey::Endpoint(_), ShortcutObject::Endpoint(endpoint)) => {
                 endpoints::put(tables, &mut self.slots, ifindex, endpoint)

@@ -136,14 +136,17 @@ impl Shortcut {
     }
 
     fn see_granted(&self, links: &Links, found: &mut Found) -> Result<(), Trouble> {
-        for (key, _) in self.tables.granted.entries()? {
+        for (key, value) in self.tables.granted.entries()? {
             let (ifindex, address, length) = abi::granted_key_of(&key);
             let Some(link) = links.get(&ifindex) else {
                 self.tables.granted.delete(&key)?;
                 continue;
             };
             match ipnet::IpNet::new(address, length) {
-                Ok(net) if abi::granted_key(ifindex, address, length) == key => {
+                Ok(net)
+                    if abi::granted_key(ifindex, address, length) == key
+                        && abi::granted_value(address) == value =>
+                {
                     let granted = ShortcutKey::Granted(link.name.clone(), net);
                     show(found, granted, Some(ShortcutObject::Granted));
                 }
