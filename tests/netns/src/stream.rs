@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// How long a flow may stand still.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long it may take in all: a flow that only drips is broken, too.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// What is sent, again and again. Its length is a prime, so that nothing that is lost, doubled or out of place
 /// leaves the rest in step.
 static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -31,8 +34,8 @@ fn expected(offset: usize) -> &'static [u8] {
 /// back.
 ///
 /// # Errors
-/// Which way, after how many octets, and why: no connection, nothing more within five seconds, or
-/// another octet than was sent.
+/// Which way, after how many octets, and why: no connection, nothing more within five seconds, not all
+/// within thirty, or another octet than was sent.
 pub fn exchange(from: &Path, to: &Path, target: IpAddr, octets: usize) -> Result<(), String> {
     let bound = weft_lab::in_netns(to, move || TcpListener::bind(SocketAddr::new(target, 0)));
     let listener = bound.map_err(|e| format!("cannot listen at {target}: {e}"))?;
@@ -83,8 +86,12 @@ fn limit(stream: &TcpStream) -> io::Result<()> {
 }
 
 fn send(stream: &mut TcpStream, octets: usize) -> Result<(), String> {
+    let begin = Instant::now();
     let mut sent = 0;
     while sent < octets {
+        if begin.elapsed() > LIMIT {
+            return Err(format!("no more than {sent} octets were sent within {LIMIT:?}"));
+        }
         let chunk = expected(sent);
         let chunk = &chunk[..chunk.len().min(octets - sent)];
         stream.write_all(chunk).map_err(|e| format!("after {sent} octets were sent: {e}"))?;
@@ -95,8 +102,12 @@ fn send(stream: &mut TcpStream, octets: usize) -> Result<(), String> {
 
 fn receive(stream: &mut TcpStream, octets: usize) -> Result<(), String> {
     let mut buffer = vec![0; 65_536];
+    let begin = Instant::now();
     let mut received = 0;
     while received < octets {
+        if begin.elapsed() > LIMIT {
+            return Err(format!("no more than {received} octets were received within {LIMIT:?}"));
+        }
         let wanted = expected(received);
         let room = wanted.len().min(buffer.len()).min(octets - received);
         match stream.read(&mut buffer[..room]) {

@@ -70,16 +70,11 @@ fn damaged(pair: &Pair, what: &str, told: &str, damage: impl FnOnce()) {
     pair.resumes(Duration::from_secs(2));
 }
 
-#[test]
-fn entries_that_are_deleted() {
-    let pair = pair("entries", ["auto", "auto"]);
+#[track_caller]
+fn deleted(name: &str, tables: [(&str, &str); 2]) {
+    let pair = pair(name, ["auto", "auto"]);
     let probes = pair.probes();
-    for (name, told) in [
-        ("endpoints", "shortcut endpoint"),
-        ("fdb", "shortcut"),
-        ("neighbours", "shortcut neigh"),
-        ("vteps", "shortcut vtep"),
-    ] {
+    for (name, told) in tables {
         let table = Table::of(pair.cluster.host("b"), name);
         let keys = table.keys();
         assert!(!keys.is_empty(), "nothing in {name}");
@@ -89,6 +84,16 @@ fn entries_that_are_deleted() {
     for probe in probes {
         probe.end().assert_nothing_lost();
     }
+}
+
+#[test]
+fn deleted_entries_of_who_is_where() {
+    deleted("where", [("endpoints", "shortcut endpoint"), ("fdb", "shortcut")]);
+}
+
+#[test]
+fn deleted_entries_of_who_is_whom_and_how_to_get_there() {
+    deleted("whom", [("neighbours", "shortcut neigh"), ("vteps", "shortcut vtep")]);
 }
 
 #[test]

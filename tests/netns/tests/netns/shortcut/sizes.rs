@@ -60,15 +60,13 @@ fn echo(from: &Attached, target: &str, octets: u32) -> Ran {
 fn too_big(pair: &Pair) -> Vec<(String, bool)> {
     let mut told = Vec::new();
     for target in [pair.two.v4(), pair.two.v6()].map(|a| a.to_string()) {
-        for octets in [1_351, 1_440] {
-            pair.one.run(&["ip", "route", "flush", "cache"]);
-            pair.one.run(&["ip", "-6", "route", "flush", "cache"]);
-            for _ in 0..2 {
-                let ran = echo(&pair.one, &target, octets);
-                let text = format!("{}{}", ran.stdout, ran.stderr);
-                let line = text.lines().find(|l| l.contains("mtu")).unwrap_or(&text);
-                told.push((format!("{octets} to {target}: {line}"), ran.is_ok()));
-            }
+        pair.one.run(&["ip", "route", "flush", "cache"]);
+        pair.one.run(&["ip", "-6", "route", "flush", "cache"]);
+        for octets in [1_351; 2] {
+            let ran = echo(&pair.one, &target, octets);
+            let text = format!("{}{}", ran.stdout, ran.stderr);
+            let line = text.lines().find(|l| l.contains("mtu")).unwrap_or(&text);
+            told.push((format!("{octets} to {target}: {line}"), ran.is_ok()));
         }
         // What just fits is carried.
         told.push((format!("1350 to {target}"), echo(&pair.one, &target, 1_350).is_ok()));
@@ -97,7 +95,7 @@ fn a_path_that_carries_less_says_so_to_the_sender_as_on_the_bridge_path() {
     let told = too_big(&by_shortcut);
     assert_eq!(told, too_big(&by_bridge));
     let (carried, refused): (Vec<_>, Vec<_>) = told.iter().partition(|(_, ok)| *ok);
-    assert_eq!((carried.len(), refused.len()), (2, 8), "{told:?}");
+    assert_eq!((carried.len(), refused.len()), (2, 4), "{told:?}");
     let of_path = ["mtu = 1350", "mtu=1350", "mtu: 1350"];
     assert!(refused.iter().all(|(text, _)| of_path.iter().any(|m| text.contains(m))), "{told:?}");
 }
