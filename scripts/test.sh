@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/packages.sh
 . scripts/packages.sh
-need_packages ethtool iproute2 nftables iptables iputils-ping dnsutils procps
+need_packages bpftool ethtool iproute2 nftables iptables iputils-ping dnsutils procps
 
 run=()
 if [ "$(id -u)" -ne 0 ]; then

@@ -15,15 +15,25 @@ const CONGESTION_CONTROL: [&str; 2] = ["cubic", "reno"];
 
 const CONGESTION_FILE: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 
-/// Two hosts `a` and `b` with nothing but a cable between them.
+/// What lies between two hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Between {
+    /// A veth pair: it costs nothing, so what a variant adds shows as large as can be.
+    Cable,
+    /// A bridge, as machines have one between them.
+    Switch,
+}
+
+/// Two hosts `a` and `b` with nothing but a cable or a switch between them.
 ///
 /// # Errors
 /// When the system refuses.
-pub(crate) fn pair(name: &str) -> anyhow::Result<Lab> {
+pub(crate) fn pair(name: &str, between: Between) -> anyhow::Result<Lab> {
     let name = format!("bench-{name}-{}", std::process::id());
     // No servers to ask of names: nothing may leave the machine.
     let resolv_conf = Some("# none\n".to_owned());
-    let config = LabConfig { direct_cable: true, resolv_conf, ..LabConfig::new(&name) };
+    let direct_cable = between == Between::Cable;
+    let config = LabConfig { direct_cable, resolv_conf, ..LabConfig::new(&name) };
     let lab = Lab::up(config).map_err(|e| anyhow::anyhow!("no hosts: {e} {}", e.hint()))?;
     for host in lab.hosts() {
         prepare(&host.netns_file())?;

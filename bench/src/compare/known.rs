@@ -11,7 +11,7 @@
 use anyhow::Context;
 use weft_lab::{Host, Lab};
 
-use super::hosts::{on, pair, reaches, said};
+use super::hosts::{Between, on, pair, reaches, said};
 use super::tools::Path;
 use super::variants::{Shortcut, Variant};
 use super::way::{self, Counted};
@@ -37,7 +37,7 @@ impl Known {
     /// When Weft does not do as it should, and when the variant knows nobody.
     pub(crate) fn up(variant: Variant) -> anyhow::Result<Self> {
         let count = variant.known().context("not a variant of how many are known")?;
-        let lab = pair(&format!("k{count}"))?;
+        let lab = pair(&format!("k{count}"), Between::Cable)?;
         let far = third_host(&lab)?;
         let mut weft = Weft::up(&lab, 4789, variant.shortcut().unwrap_or(Shortcut::Auto))?;
         let network = weft.network("10.0.0.0/14")?;

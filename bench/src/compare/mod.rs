@@ -27,6 +27,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::ValueEnum;
 
+use hosts::Between;
 use measures::{BLOCKS, Measure};
 pub(crate) use outcome::Comparison;
 use results::Results;
@@ -53,11 +54,18 @@ pub(crate) struct Scope {
     /// One round, and at most 1,000 endpoints known: to see that it works, not to measure
     #[arg(long)]
     quick: bool,
+    /// A switch (a bridge) between the hosts instead of a bare cable
+    #[arg(long)]
+    switch: bool,
 }
 
 impl Scope {
     fn rounds(&self) -> u16 {
         self.rounds.unwrap_or(if self.quick { 1 } else { ROUNDS })
+    }
+
+    const fn between(&self) -> Between {
+        if self.switch { Between::Switch } else { Between::Cable }
     }
 
     fn variants(&self) -> Vec<Variant> {
@@ -93,7 +101,7 @@ pub(crate) fn measure(report: &mut Report, scope: &Scope) -> anyhow::Result<()> 
     let (known, others): (Vec<Variant>, Vec<Variant>) =
         scope.variants().into_iter().partition(|v| v.group() == Group::Known);
     for part in [others, known].into_iter().filter(|part| !part.is_empty()) {
-        let ended = interrupt::check().and_then(|()| run.part(&part, scope.rounds()));
+        let ended = interrupt::check().and_then(|()| run.part(&part, scope));
         if let Err(error) = ended {
             run.failures.push(format!("{error:#}"));
         }
@@ -122,9 +130,10 @@ impl Run {
     }
 
     /// All rounds of these variants, in a world of their own.
-    fn part(&mut self, variants: &[Variant], rounds: u16) -> anyhow::Result<()> {
+    fn part(&mut self, variants: &[Variant], scope: &Scope) -> anyhow::Result<()> {
+        let rounds = scope.rounds();
         self.tell("hosts, engines and containers …");
-        let mut world = World::up(variants)?;
+        let mut world = World::up(variants, scope.between())?;
         let (docker, tcp) = world.settings()?;
         self.docker = self.docker.take().or(docker);
         self.tcp = Some(tcp);

@@ -13,7 +13,7 @@ use anyhow::Context;
 use weft_lab::Lab;
 
 use super::docker::Swarm;
-use super::hosts::{congestion_control, pair, place, raw_vxlan, reaches};
+use super::hosts::{Between, congestion_control, pair, place, raw_vxlan, reaches};
 use super::known::Known;
 use super::measures::{Figure, Measure};
 use super::tools::Path;
@@ -48,11 +48,11 @@ impl World {
     ///
     /// # Errors
     /// When the system, Docker or Weft refuses; then nothing is left of it.
-    pub(crate) fn up(variants: &[Variant]) -> anyhow::Result<Self> {
+    pub(crate) fn up(variants: &[Variant], between: Between) -> anyhow::Result<Self> {
         let (paths, known) = (BTreeMap::new(), BTreeMap::new());
         let mut world = Self { paths, docker: None, plain: None, known };
         if variants.iter().any(|v| v.on_plain_hosts()) {
-            let lab = world.plain.insert(pair("plain")?);
+            let lab = world.plain.insert(pair("plain", between)?);
             let bare = Path { client: place(lab, "a")?, server: place(lab, "b")? };
             let vxlan = raw_vxlan(lab)?;
             world.paths.extend([(Variant::Bare, bare), (Variant::Vxlan, vxlan)]);
@@ -60,7 +60,8 @@ impl World {
         let on_docker_hosts = |v: &&Variant| v.on_docker_hosts();
         if variants.iter().any(|v| on_docker_hosts(&v)) {
             let mut settings = variants.iter().filter(on_docker_hosts).filter_map(|v| v.shortcut());
-            world.docker_hosts(settings.next_back().unwrap_or(Shortcut::Off))?;
+            let shortcut = settings.next_back().unwrap_or(Shortcut::Off);
+            world.docker_hosts(shortcut, between)?;
         }
         for variant in variants.iter().filter(|v| v.known().is_some()) {
             let known = Known::up(*variant).with_context(|| variant.name())?;
@@ -71,8 +72,8 @@ impl World {
         Ok(world)
     }
 
-    fn docker_hosts(&mut self, shortcut: Shortcut) -> anyhow::Result<()> {
-        let lab = pair("docker")?;
+    fn docker_hosts(&mut self, shortcut: Shortcut, between: Between) -> anyhow::Result<()> {
+        let lab = pair("docker", between)?;
         let swarm = Swarm::up(&lab).context("Docker")?;
         let weft = Weft::up(&lab, WEFT_PORT, shortcut).context("Weft")?;
         weft.network("10.3.0.0/24")?;

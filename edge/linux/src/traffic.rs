@@ -23,13 +23,14 @@ type Drops = BTreeMap<DropReason, Count>;
 
 pub(crate) fn traffic(linux: &mut Linux) -> Result<Traffic, Fault> {
     let mut traffic = Traffic::default();
-    // What is part of another count is read first, so that it never seems to be more.
+    // The whole is read before its parts: frames that pass meanwhile are then missing from what is left for
+    // the bridge path, and not taken for its.
+    let links = link::stats(&mut linux.route).map_err(|r| Trouble::from(r).of("ip -s link"))?;
     let mut dropped = by_filters(linux, &mut traffic).map_err(|t| t.of("nft list ruleset"))?;
     let shortcut = linux.shortcut.as_ref();
     let read = |trouble: Trouble| trouble.of("bpftool map dump");
     let taken = shortcut.map(|shortcut| shortcut.taken()).transpose().map_err(read)?;
     let by_programs = shortcut.map(|shortcut| shortcut.dropped()).transpose().map_err(read)?;
-    let links = link::stats(&mut linux.route).map_err(|r| Trouble::from(r).of("ip -s link"))?;
     let names: BTreeMap<u32, &str> = links.iter().map(|l| (l.index, l.name.as_str())).collect();
     for ((vni, ifindex, reason), count) in by_programs.unwrap_or_default() {
         if ifindex == 0 {

@@ -161,7 +161,7 @@ fn entries_that_others_add_are_shown_and_those_of_no_link_are_swept() {
         update(&g, "fdb", &abi::fdb_key(9, mac(1)), &local(up0, 3));
         update(&g, "members", &abi::address_key(9, ip("172.30.0.66")), &abi::mac_value(mac(1)));
         update(&g, "neighbours", &abi::address_key(9, ip("10.9.0.1")), &abi::mac_value(mac(1)));
-        update(&g, "granted", &abi::granted_key(up0, ip("10.9.0.0"), 24), &[1, 0, 0, 0]);
+        update(&g, "granted", &abi::granted_key(up0, ip("10.9.0.0"), 24), &[4, 0, 0, 0]);
         let endpoint =
             abi::Endpoint { vni: 9, slot: 3, mac: mac(8), more: false, v4: None, v6: None };
         update(&g, "endpoints", &up0.to_ne_bytes(), &endpoint.encode());

@@ -36,6 +36,11 @@ impl Slots {
         self.taken.get(&slot) == Some(&ifindex)
     }
 
+    /// The place of the endpoint at this device, also when its entry in the table is gone.
+    fn of(&self, ifindex: u32) -> Option<u32> {
+        self.taken.iter().find(|(_, at)| **at == ifindex).map(|(slot, _)| *slot)
+    }
+
     fn free(&self) -> Option<u32> {
         // Ascending: the first that is not where it would be if none was missing is behind a gap.
         let gap = (0..).zip(self.taken.keys()).find(|(place, taken)| place != *taken);
@@ -43,10 +48,8 @@ impl Slots {
         u32::try_from(slot).ok().filter(|slot| *slot < WEFT_MAX_ENDPOINTS)
     }
 
-    fn give_back(&mut self, slot: u32, ifindex: u32) {
-        if self.is_of(slot, ifindex) {
-            self.taken.remove(&slot);
-        }
+    fn give_back(&mut self, ifindex: u32) {
+        self.taken.retain(|_, at| *at != ifindex);
     }
 }
 
@@ -59,8 +62,10 @@ pub(super) fn put(
 ) -> Result<(), Trouble> {
     let key = ifindex.to_ne_bytes();
     let old = tables.endpoints.get(&key)?.map(|value| abi::Endpoint::decode(&value));
-    let slot = match old.filter(|old| slots.is_of(old.slot, ifindex)) {
-        Some(old) => old.slot,
+    let kept = old.map(|old| old.slot).filter(|slot| slots.is_of(*slot, ifindex));
+    // An entry that somebody deleted comes back to its place, with what was counted there.
+    let slot = match kept.or_else(|| slots.of(ifindex)) {
+        Some(slot) => slot,
         None => fresh(tables, slots)?,
     };
     let LocalEndpoint { vni, mac, v4, v6, more } = *want;
@@ -90,7 +95,10 @@ fn fresh(tables: &Tables, slots: &Slots) -> Result<u32, Trouble> {
 /// Deletes the endpoint at the device, with all that was counted.
 pub(super) fn delete(tables: &Tables, slots: &mut Slots, ifindex: u32) -> Result<(), Trouble> {
     let key = ifindex.to_ne_bytes();
-    let Some(value) = tables.endpoints.get(&key)? else { return Ok(()) };
+    let Some(value) = tables.endpoints.get(&key)? else {
+        slots.give_back(ifindex);
+        return Ok(());
+    };
     let old = abi::Endpoint::decode(&value);
     tables.endpoints.delete(&key)?;
     forget_mac(tables, ifindex, &old)?;
@@ -98,7 +106,7 @@ pub(super) fn delete(tables: &Tables, slots: &mut Slots, ifindex: u32) -> Result
         let drop = abi::Drop { vni: old.vni, ifindex, reason: reason as u32 };
         tables.drops.delete(&drop.encode())?;
     }
-    slots.give_back(old.slot, ifindex);
+    slots.give_back(ifindex);
     Ok(())
 }
 
@@ -148,10 +156,11 @@ mod tests {
             slots.taken.insert(place, place + 100);
         }
         assert_eq!(slots.free(), None);
-        slots.give_back(7, 7);
-        assert_eq!(slots.free(), None, "it was not theirs to give");
-        slots.give_back(4000, 4100);
-        slots.give_back(7, 107);
+        slots.give_back(7);
+        assert_eq!(slots.free(), None, "nothing was at that device");
+        slots.give_back(4100);
+        slots.give_back(107);
         assert_eq!(slots.free(), Some(7));
+        assert_eq!((slots.of(108), slots.of(107)), (Some(8), None));
     }
 }
