@@ -85,6 +85,9 @@ __cold_path int other_source(struct __sk_buff *skb, const struct weft_endpoint *
 		return TC_ACT_UNSPEC;
 	if (its_own(from, high, low) || granted_to(skb, from, high, low, 6))
 		return 0;
+	/* A mapped IPv4 address as a source of IPv6: the table cannot tell it from the IPv4 one. */
+	if (from->more && !high && (__u32)low == 0xffff0000)
+		return TC_ACT_UNSPEC;
 	return drop(skb, from->vni, skb->ifindex, WEFT_DROP_NOT_ITS_ADDRESS);
 }
 

@@ -54,9 +54,9 @@ pub(crate) struct Scope {
     /// One round, and at most 1,000 endpoints known: to see that it works, not to measure
     #[arg(long)]
     quick: bool,
-    /// A switch (a bridge) between the hosts instead of a bare cable
+    /// A bare cable between the hosts instead of a switch (a bridge)
     #[arg(long)]
-    switch: bool,
+    cable: bool,
 }
 
 impl Scope {
@@ -65,7 +65,7 @@ impl Scope {
     }
 
     const fn between(&self) -> Between {
-        if self.switch { Between::Switch } else { Between::Cable }
+        if self.cable { Between::Cable } else { Between::Switch }
     }
 
     fn variants(&self) -> Vec<Variant> {

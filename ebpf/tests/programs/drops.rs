@@ -177,6 +177,9 @@ fn all_of_ipv6_is_nothing_of_ipv4() {
     };
     dropped_from_container(&world, &of("192.0.2.1"), DropReason::NotItsAddress);
     assert_eq!(world.container_sends(&of("2001:db8::9")).verdict, Verdict::Redirect);
+    // An IPv6 source that looks like an IPv4 one in the table: the bridge path knows which it is.
+    world.granted("0.0.0.0".parse().unwrap(), 0);
+    passes(&world, of("::ffff:192.0.2.1"));
 }
 
 #[test]

@@ -53,6 +53,31 @@ fn every_header_combination_leaves_as_the_reference_says() {
 }
 
 #[test]
+fn the_outer_headers_sum_is_right_whatever_it_carries_over() {
+    let mut world = scene(false);
+    for last in (0..=255).step_by(5) {
+        let (source, destination) = underlay(false);
+        let source = match source {
+            IpAddr::V4(v4) => {
+                IpAddr::from([v4.octets()[0], 255 - last, last, v4.octets()[3].wrapping_mul(last)])
+            }
+            IpAddr::V6(_) => panic!("IPv4"),
+        };
+        world.vtep(&weft_ebpf::abi::Vtep { source, ..vtep(false) });
+        for length in [0, 1, 8, 200, 255, 256, 700, 1400] {
+            for ecn in 0..4 {
+                let packet = ip(V4.into(), REMOTE_V4.into(), ecn, 253, &vec![3; length]);
+                let inner = frame(REMOTE_MAC, MAC, &packet);
+                let after = world.container_sends(&inner).frame;
+                let ports = (port_of(&after[14..]), PORT);
+                let outer = Outer { ends: (source, destination), ports, class: ecn, vni: VNI };
+                assert_eq!(after[14..], outer.around(&inner));
+            }
+        }
+    }
+}
+
+#[test]
 fn fragments_and_options_of_ipv4_take_the_shortcut() {
     for v6_underlay in [false, true] {
         let world = scene(v6_underlay);

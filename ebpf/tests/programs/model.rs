@@ -132,6 +132,12 @@ impl Sender {
         };
         match reason {
             DropReason::NotItsMac => frame.len() >= 34 && ![0x8100, 0x88a8].contains(&kind(frame)),
+            // A mapped source is one in the table with the IPv4 address.
+            DropReason::NotItsAddress if kind(frame) == TYPE_V6 && self.more() => {
+                let mapped = frame.len() >= 38
+                    && frame[22..34] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+                header && !mapped
+            }
             // There is one address in the table.
             DropReason::ArpNotItsAddress => header && !self.more(),
             // It has to be another's first address, then.
