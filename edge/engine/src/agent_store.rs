@@ -2,11 +2,11 @@
 //!
 //! Rows can be fetched again from a server, so writing them does not wait for the disk. Records
 //! (attachments, addresses on their way back) exist nowhere else: writing one returns when the
-//! disk has it.
+//! disk has it, and with it the rows that it would mean nothing without.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use redb::{
@@ -24,13 +24,16 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Pages kept in memory: agents read the store once, at start.
 const CACHE: usize = 1 << 20;
 /// Row updates after which the disk is waited for all the same: the most that a kill can undo.
-const LAZY_COMMITS: u32 = 64;
+const LAZY_COMMITS: u64 = 64;
 
 /// The agent's file. Calls block for as long as the disk takes.
 #[derive(Debug)]
 pub struct AgentStore {
     database: Database,
-    lazy: AtomicU32,
+    /// Row updates that were written.
+    written: AtomicU64,
+    /// How many of them the disk has for sure.
+    durable: AtomicU64,
     group: Mutex<Group>,
     /// A group was committed.
     committed: Condvar,
@@ -39,7 +42,7 @@ pub struct AgentStore {
 /// Records that wait for the disk together.
 #[derive(Debug, Default)]
 struct Group {
-    waiting: Vec<(String, Option<Vec<u8>>)>,
+    waiting: Vec<Wish>,
     /// Number of the group that newcomers join.
     gathering: u64,
     /// All groups below this number have been tried.
@@ -48,6 +51,15 @@ struct Group {
     failed: BTreeSet<u64>,
     /// Whether a commit is under way.
     busy: bool,
+}
+
+/// A record to write or delete.
+#[derive(Debug, Clone)]
+struct Wish {
+    key: String,
+    bytes: Option<Vec<u8>>,
+    /// Rows to write unless they are there.
+    rows: Vec<(String, Vec<u8>)>,
 }
 
 /// Everything in an [`AgentStore`].
@@ -91,7 +103,8 @@ impl AgentStore {
         let database = file::open(path, CACHE)?;
         let store = Self {
             database,
-            lazy: AtomicU32::new(0),
+            written: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
             group: Mutex::default(),
             committed: Condvar::new(),
         };
@@ -174,14 +187,31 @@ impl AgentStore {
     /// # Errors
     /// [`StoreError::Storage`], and then nothing changed.
     pub fn put_record(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        self.record(key, Some(bytes))
+        self.put_record_on(key, bytes, Vec::new())
     }
 
-    /// Waits until the disk has everything.
+    /// [`Self::put_record`] of one that means nothing without these rows: those that are not there
+    /// yet, because the update that brings them is still on its way, are written along with it.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`], and then nothing changed.
+    pub fn put_record_on(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        rows: Vec<(String, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        self.record(Wish { key: key.to_owned(), bytes: Some(bytes.to_vec()), rows })
+    }
+
+    /// Waits until the disk has everything. Costs nothing when it has.
     ///
     /// # Errors
     /// [`StoreError::Storage`].
     pub fn flush(&self) -> Result<(), StoreError> {
+        if self.not_durable() == 0 {
+            return Ok(());
+        }
         self.write("write to the disk", Durability::Immediate, |_| Ok(()))
     }
 
@@ -190,15 +220,15 @@ impl AgentStore {
     /// # Errors
     /// [`StoreError::Storage`], and then nothing changed.
     pub fn delete_record(&self, key: &str) -> Result<(), StoreError> {
-        self.record(key, None)
+        self.record(Wish { key: key.to_owned(), bytes: None, rows: Vec::new() })
     }
 
     /// Writes or deletes a record. Calls that come while the disk is busy share the next commit:
     /// the first of them makes it for all.
-    fn record(&self, key: &str, bytes: Option<&[u8]>) -> Result<(), StoreError> {
+    fn record(&self, wish: Wish) -> Result<(), StoreError> {
         let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = group.gathering;
-        group.waiting.push((key.to_owned(), bytes.map(<[u8]>::to_vec)));
+        group.waiting.push(wish.clone());
         while group.done <= mine {
             if !group.busy {
                 return self.lead(group);
@@ -208,11 +238,7 @@ impl AgentStore {
         let failed = group.failed.contains(&mine);
         drop(group);
         // Somebody else's record may be at fault: by itself, this one gets its own answer.
-        if failed {
-            self.write_records(&[(key.to_owned(), bytes.map(<[u8]>::to_vec))])
-        } else {
-            Ok(())
-        }
+        if failed { self.write_records(&[wish]) } else { Ok(()) }
     }
 
     /// Commits everything that waits.
@@ -234,13 +260,20 @@ impl AgentStore {
         result
     }
 
-    fn write_records(&self, records: &[(String, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+    fn write_records(&self, wishes: &[Wish]) -> Result<(), StoreError> {
         self.write("write a record", Durability::Immediate, |txn| {
-            let mut table = txn.open_table(RECORDS)?;
-            for (key, bytes) in records {
+            let mut records = txn.open_table(RECORDS)?;
+            let mut rows = txn.open_table(ROWS)?;
+            for Wish { key, bytes, rows: on } in wishes {
                 match bytes {
-                    Some(bytes) => drop(table.insert(key.as_str(), bytes.as_slice())?),
-                    None => drop(table.remove(key.as_str())?),
+                    Some(bytes) => drop(records.insert(key.as_str(), bytes.as_slice())?),
+                    None => drop(records.remove(key.as_str())?),
+                }
+                for (key, value) in on {
+                    // One that is there was brought by an update, and may be newer.
+                    if rows.get(key.as_str())?.is_none() {
+                        rows.insert(key.as_str(), value.as_slice())?;
+                    }
                 }
             }
             Ok(())
@@ -251,9 +284,21 @@ impl AgentStore {
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        let lazy = self.lazy.fetch_add(1, Ordering::Relaxed) + 1;
+        // Counts the one that is to be written now.
+        let lazy = self.not_durable() + 1;
         let durability = if lazy < LAZY_COMMITS { Durability::None } else { Durability::Immediate };
-        self.write("write rows", durability, change)
+        self.write("write rows", durability, |txn| {
+            change(txn)?;
+            // There is one transaction at a time: whoever comes next sees it.
+            self.written.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    /// Row updates that a kill would undo.
+    fn not_durable(&self) -> u64 {
+        let durable = self.durable.load(Ordering::Relaxed);
+        self.written.load(Ordering::Relaxed).saturating_sub(durable)
     }
 
     fn write(
@@ -266,9 +311,10 @@ impl AgentStore {
         txn.set_durability(durability).map_err(storage(action))?;
         // An error drops the transaction, which undoes it.
         change(&txn).map_err(storage(action))?;
+        let written = self.written.load(Ordering::Relaxed);
         txn.commit().map_err(storage(action))?;
         if matches!(durability, Durability::Immediate) {
-            self.lazy.store(0, Ordering::Relaxed);
+            self.durable.fetch_max(written, Ordering::Relaxed);
         }
         Ok(())
     }

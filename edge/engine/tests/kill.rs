@@ -176,6 +176,48 @@ fn acknowledged_records_survive_a_kill() {
     }
 }
 
+fn keep_records_on_rows_for_ever(path: &Path) {
+    let store = AgentStore::open(path).unwrap();
+    for n in store.load().unwrap().records.len() as u64 + 1.. {
+        let row = (format!("network/{n}"), n.to_string().into_bytes());
+        store
+            .put_record_on(&format!("attachment/{n}"), n.to_string().as_bytes(), vec![row])
+            .unwrap();
+        // The update that brings the row comes later, and is not waited for.
+        store.patch_rows(Generation(n), [(format!("network/{n}"), Some("newer"))]).unwrap();
+        acknowledge(&[n]);
+    }
+}
+
+#[test]
+fn no_record_is_there_without_the_rows_it_stands_on() {
+    if let Some(path) = in_child() {
+        return keep_records_on_rows_for_ever(&path);
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("agent.redb");
+    for life in lives() {
+        killed_after(life, "no_record_is_there_without_the_rows_it_stands_on", &path);
+        let stored = AgentStore::open(&path).unwrap().load().unwrap();
+        let rows: BTreeMap<String, Vec<u8>> = stored.rows.into_iter().collect();
+        for (key, value) in &stored.records {
+            let row = rows.get(&key.replace("attachment/", "network/"));
+            let row = row.unwrap_or_else(|| panic!("no row for {key}"));
+            assert!(row == value || row == b"newer", "{key}: {row:?}");
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_there_is_not_made_older_by_a_record() {
+    let directory = TempDir::new().unwrap();
+    let store = AgentStore::open(directory.path().join("agent.redb")).unwrap();
+    store.patch_rows(Generation(2), [("network/1", Some("newer"))]).unwrap();
+    let old = vec![("network/1".to_owned(), b"old".to_vec())];
+    store.put_record_on("attachment/1", b"a", old).unwrap();
+    assert_eq!(store.load().unwrap().rows, [("network/1".to_owned(), b"newer".to_vec())]);
+}
+
 fn write_rows_for_ever(path: &Path) {
     let store = AgentStore::open(path).unwrap();
     let begin = store.load().unwrap().generation.0;

@@ -119,9 +119,13 @@ impl Agent {
         wait: Duration,
     ) -> Result<Attached, Refusal> {
         let (store, record) = (self.store.clone(), attachment.clone());
+        // The update that told of the network may not be on disk yet: killed now, this daemon would
+        // come back with a container on a network that it does not know.
+        let rows = self.state().knowledge.taking_part(network.id);
         let written = tokio::task::spawn_blocking(move || {
             let bytes = serde_json::to_vec(&record).map_err(Refusal::internal)?;
-            store.put_record(&record.record_key(), &bytes).map_err(Refusal::internal)
+            let rows = rows.iter().map(|row| (row.key().to_string(), row.value())).collect();
+            store.put_record_on(&record.record_key(), &bytes, rows).map_err(Refusal::internal)
         });
         let written = written.await.map_err(Refusal::internal).flatten();
         if let Err(refusal) = written {

@@ -11,6 +11,7 @@ use weft_state::rejection::Code;
 use super::Agent;
 use super::attach::offsets_of;
 use super::refusal::Refusal;
+use super::uplink::written;
 
 /// How long a detach waits for this host's kernel, and for the other nodes.
 const WAIT: Duration = Duration::from_millis(500);
@@ -151,6 +152,8 @@ impl Agent {
             tick.tick().await;
             self.remove_gone(&mut missing).await;
             self.leave_idle(&mut idle).await;
+            let store = self.store.clone();
+            written(tokio::task::spawn_blocking(move || store.flush()).await);
         }
     }
 

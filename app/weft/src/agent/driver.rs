@@ -20,7 +20,7 @@ use weft_plan::{Planner, View};
 use weft_reconcile::{Damage, Do, Machine, Observed, Repair};
 
 use super::attachment::NetnsRef;
-use super::keep::keep_what_is;
+use super::keep::{has_unknown_network, keep_what_is};
 
 /// How far the kernel is, for everybody who waits.
 #[derive(Debug, Clone, Default)]
@@ -304,8 +304,11 @@ impl Loop {
         }
         let plan = self.planner.plan(view);
         self.wanted = plan.kernel.clone();
-        let want =
-            if complete { plan.kernel } else { keep_what_is(plan.kernel, self.machine.have()) };
+        let want = if complete {
+            plan.kernel
+        } else {
+            keep_what_is(plan.kernel, self.machine.have(), has_unknown_network(view))
+        };
         self.generations.insert(sequence, plan.generation);
         self.machine.on_plan(want, sequence);
         self.names.send_replace(WantedNames {

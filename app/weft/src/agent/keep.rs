@@ -1,13 +1,22 @@
 //! What stays in the kernel until a server has spoken.
 
 use weft_kernel::{KernelState, Key, Netns, ShortcutKey};
+use weft_plan::View;
+
+/// Whether a container here is on a network that is not known: rows are missing on disk.
+pub(crate) fn has_unknown_network(view: &View) -> bool {
+    let mut interfaces = view.containers.values().flat_map(|container| &container.interfaces);
+    interfaces.any(|interface| !view.networks.contains_key(&interface.network))
+}
 
 /// Before a server has spoken, what is on disk may be older than what is in the kernel: what
-/// is there for other nodes' sake stays.
-pub(crate) fn keep_what_is(want: KernelState, have: &KernelState) -> KernelState {
+/// is there for other nodes' sake stays. `everything` stays if it is not even known on which
+/// networks this host's containers are.
+pub(crate) fn keep_what_is(want: KernelState, have: &KernelState, everything: bool) -> KernelState {
     let mut kept = want;
     for (key, object) in have.iter() {
-        if is_for_others(key) && kept.get(key).is_none() && device_stays(key, &kept) {
+        let stays = || everything || is_for_others(key) && device_stays(key, &kept);
+        if kept.get(key).is_none() && stays() {
             kept.insert(key.clone(), object.clone());
         }
     }
@@ -99,7 +108,7 @@ mod tests {
             .into_iter()
             .collect();
         let want: KernelState = [node(), vtep_device(7)].into_iter().collect();
-        let kept = keep_what_is(want.clone(), &have);
+        let kept = keep_what_is(want.clone(), &have, false);
         let expected: KernelState =
             [for_others(7), vec![path(), node(), vtep_device(7)]].concat().into_iter().collect();
         assert_eq!(kept, expected);
@@ -108,12 +117,25 @@ mod tests {
         let (key, object) =
             entry(ShortcutKey::Fdb(7, MAC), ShortcutObject::Fdb([10, 0, 0, 1].into()));
         moved.insert(key.clone(), object.clone());
-        assert_eq!(keep_what_is(moved, &have).get(&key), Some(&object));
+        assert_eq!(keep_what_is(moved, &have, false).get(&key), Some(&object));
+    }
+
+    #[test]
+    fn all_stays_while_the_network_of_a_container_is_not_known() {
+        let have: KernelState = [path(), node(), vtep_device(7)].into_iter().collect();
+        assert_eq!(keep_what_is(KernelState::new(), &have, true), have);
+        let (key, object) = vtep_device(7);
+        let Object::Link(link) = object else { panic!("{object:?}") };
+        let want: KernelState =
+            [(key, Object::Link(Link { mtu: 1400, ..link }))].into_iter().collect();
+        let expected: KernelState =
+            want.iter().map(|(k, o)| (k.clone(), o.clone())).chain([path(), node()]).collect();
+        assert_eq!(keep_what_is(want, &have, true), expected);
     }
 
     #[test]
     fn nothing_of_a_shortcut_that_is_not_wanted_stays() {
         let have: KernelState = [path(), node()].into_iter().collect();
-        assert_eq!(keep_what_is(KernelState::new(), &have), KernelState::new());
+        assert_eq!(keep_what_is(KernelState::new(), &have, false), KernelState::new());
     }
 }

@@ -122,6 +122,14 @@ impl Knowledge {
             .collect()
     }
 
+    /// The rows that make this node take part in `network`.
+    pub(crate) fn taking_part(&self, network: NetworkId) -> Vec<Row> {
+        let lease = self.rows.leases.get(&(network, self.node));
+        let network = self.rows.networks.get(&network);
+        let rows = [network.cloned().map(Row::Network), lease.cloned().map(Row::Lease)];
+        rows.into_iter().flatten().collect()
+    }
+
     /// The networks this node takes part in.
     pub(crate) fn networks(&self) -> impl Iterator<Item = &Network> {
         self.networks.values().map(|view| &view.network)

@@ -363,7 +363,7 @@ const fn report(kind: wire::report::Kind) -> wire::Report {
 }
 
 /// Rows on disk are a convenience: a full disk must not stop the network.
-fn written(
+pub(super) fn written(
     result: Result<Result<(), weft_engine::agent_store::StoreError>, tokio::task::JoinError>,
 ) {
     match result {
