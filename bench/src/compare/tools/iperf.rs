@@ -11,6 +11,11 @@ const PORT: u16 = 5201;
 /// for options), so that nothing is fragmented.
 const PAYLOAD: &str = "1372";
 
+/// Octets of a write to a TCP stream. With the default of 128 KiB it matters how a write divides into
+/// the 64 KiB that the kernel sends at once: that is five packets for two writes where a segment has
+/// 1,448 octets, and six where it has 1,398, whatever way they go.
+const WRITE: &str = "1M";
+
 /// What flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flows {
@@ -33,8 +38,9 @@ pub(crate) fn rate(path: &Path, flows: Flows) -> anyhow::Result<f64> {
     };
     let mut words = vec!["iperf3", "-c", &address, "-p", &port, "-P", &number, "-t", "1"];
     words.extend(["-i", "0", "-J"]);
-    if let Flows::Udp(_) = flows {
-        words.extend(["-u", "-b", "0", "-l", PAYLOAD]);
+    match flows {
+        Flows::Tcp(_) => words.extend(["-l", WRITE]),
+        Flows::Udp(_) => words.extend(["-u", "-b", "0", "-l", PAYLOAD]),
     }
     parse(&Tool::run(&path.client, 1, &words)?)
 }
