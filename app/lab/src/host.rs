@@ -87,6 +87,8 @@ impl Host {
             .env("WEFT_STATE_DIR", self.state_dir())
             .env("WEFT_RUN_DIR", self.run_dir())
             .env("WEFT_BPF_DIR", self.bpf_dir())
+            // This machine's own engine is none of the virtual hosts' business.
+            .env("WEFT_DOCKER_PLUGIN", "off")
             .env("WEFT_SOCKET", self.socket());
         if self.resolv_conf().exists() {
             command.env("WEFT_RESOLV_CONF", self.resolv_conf());

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use crate::host::Host;
 use crate::netlink::Netlink;
 use crate::record::{Owner, Record, check_name};
-use crate::{Error, Process, namespace, process};
+use crate::{Error, Process, docker, namespace, process};
 
 const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(172, 10, 0, 1);
 const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, 1);
@@ -412,7 +412,9 @@ fn take_down(record: &Record) -> Result<(), Error> {
     // What is pinned would outlive the links that it was attached to.
     let pins = record.pins();
     let unpinned = clear(&pins).map_err(Error::system(format!("clear {}", pins.display())));
-    removed.into_iter().chain([unpinned]).collect::<Result<(), Error>>()?;
+    let ungrouped: Vec<Result<(), Error>> =
+        record.hosts.iter().map(docker::remove_cgroups).collect();
+    removed.into_iter().chain([unpinned]).chain(ungrouped).collect::<Result<(), Error>>()?;
     record.erase()
 }
 

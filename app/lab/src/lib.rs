@@ -16,6 +16,7 @@
 //! A lab goes when its [`Lab`] is dropped. If its process is killed first, the next lab that comes up
 //! on the machine clears it away: who owns it is written in its directory.
 
+pub mod docker;
 mod error;
 mod host;
 mod lab;

@@ -132,6 +132,20 @@ pub(crate) fn inside(netns: &Path) -> Vec<u32> {
     .collect()
 }
 
+/// A field of what the kernel tells of a process, by its number, 3 or more (proc_pid_stat(5)); `None` when
+/// there is no such process.
+pub(crate) fn field(pid: u32, number: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name, field 2, may hold anything: fields are counted from its last ')'.
+    let fields = stat.rsplit_once(')')?.1;
+    fields.split_whitespace().nth(number.checked_sub(3)?).map(str::to_owned)
+}
+
+/// The process that started a process; `None` when there is no such process.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    field(pid, 4)?.parse().ok()
+}
+
 /// Ends all processes in a namespace of ours. Nobody else's process is in there: the namespace was
 /// made for this lab.
 pub(crate) fn end_all(netns: &Path) -> Result<(), Error> {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::host::Host;
+use crate::{Error, process};
 
 /// Where labs are written down.
 pub(crate) const ROOT: &str = "/run/weft-lab";
@@ -57,9 +57,7 @@ impl Owner {
 
 /// When a process started; `None` when there is no such process.
 fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name, field 2, may hold anything: fields are counted from its last ')'.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    process::field(pid, 22)?.parse().ok()
 }
 
 /// Whether `name` can name a lab.

@@ -8,6 +8,7 @@
 mod agent;
 mod cli;
 mod daemon;
+mod docker;
 mod server;
 
 use std::process::ExitCode;

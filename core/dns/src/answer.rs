@@ -41,7 +41,8 @@ pub enum Data {
 /// its own networks, `name` as well as `name.network`; what ends in one of them is answered here
 /// and never leaves the node, known or not. Everything else goes upstream, except for containers
 /// that are on internal networks only: to them the name does not exist (NXDOMAIN: programs give up
-/// at once, where REFUSED or SERVFAIL makes them try again for seconds).
+/// at once, where REFUSED or SERVFAIL makes them try again for seconds), unless a resolver in the
+/// container itself may know it.
 ///
 /// Addresses come in an order drawn from `seed`.
 pub fn answer(index: &NameIndex, asker: (&str, IpAddr), query: &Query, seed: u64) -> Answer {
@@ -63,7 +64,7 @@ pub fn answer(index: &NameIndex, asker: (&str, IpAddr), query: &Query, seed: u64
     }
     let of = |name: &str| networks.iter().find(|(network, _)| *network == name).map(|(_, n)| *n);
     match labels.as_slice() {
-        [] if asker.forward => Answer::Forward,
+        [] if asker.forward || asker.inner.is_some() => Answer::Forward,
         [] => Answer::NoData,
         [name] => {
             let found = addresses(networks.iter().map(|(_, network)| *network), name);
@@ -86,7 +87,7 @@ pub fn answer(index: &NameIndex, asker: (&str, IpAddr), query: &Query, seed: u64
 
 /// For names that are not ours.
 fn elsewhere(asker: &Asker) -> Answer {
-    if asker.forward { Answer::Forward } else { Answer::NxDomain }
+    if asker.forward || asker.inner.is_some() { Answer::Forward } else { Answer::NxDomain }
 }
 
 /// Names that mean the asker itself (RFC 6761 section 6.3): never sent anywhere.

@@ -1,7 +1,7 @@
 //! The names that the containers of one node may ask for.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -44,6 +44,9 @@ pub struct Record {
     pub addresses: Vec<IpAddr>,
 }
 
+/// Where the resolver in a container is asked, from its host, at the container's own address.
+pub const INNER_PORT: u16 = 7353;
+
 /// A local container's connection to a network, as the source of queries.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Asker {
@@ -55,4 +58,8 @@ pub struct Asker {
     pub networks: Vec<String>,
     /// Whether names that are not ours may be forwarded: it is on a network that is not internal.
     pub forward: bool,
+    /// Who is asked first about names that are not ours, or alone where nothing is forwarded: a
+    /// resolver of its own that a container runtime has put into the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner: Option<SocketAddr>,
 }

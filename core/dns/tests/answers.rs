@@ -1,6 +1,7 @@
 //! Who may ask what, and what is said.
 #![allow(clippy::unwrap_used, reason = "tests stop at surprises")]
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -41,6 +42,7 @@ fn asker(bridge: &str, addresses: &[&str], networks: &[&str], forward: bool) -> 
         addresses: addresses.iter().map(|a| ip(a)).collect(),
         networks: networks.iter().map(|&n| n.to_owned()).collect(),
         forward,
+        inner: None,
     }
 }
 
@@ -191,6 +193,33 @@ fn on_internal_networks_nothing_is_forwarded() {
         (VAULT, ".", Kind::Other, Answer::NoData),
         (("wb-570003", "10.4.0.9"), "x.left-behind", Kind::A, Answer::NxDomain),
     ]);
+}
+
+#[test]
+fn where_a_container_has_a_resolver_of_its_own_it_may_know_more() {
+    let inner = "10.4.0.2:7353".parse().ok();
+    let vault = asker(VAULT.0, &[VAULT.1], &["vault"], false);
+    let table = NameTable {
+        networks: BTreeMap::from([(
+            "vault".to_owned(),
+            network(
+                VAULT.0,
+                "10.4.0.1",
+                &["10.4.0.0/16"],
+                true,
+                vec![record(&["safe"], &["10.4.0.2"])],
+            ),
+        )]),
+        askers: vec![weft_dns::Asker { inner, ..vault }],
+        ..NameTable::default()
+    };
+    let index = NameIndex::new(&table);
+    let ask = |name, kind| answer(&index, (VAULT.0, ip(VAULT.1)), &Query::text(name, kind), 7);
+    assert_eq!(ask("safe", Kind::A), at(&["10.4.0.2"]));
+    assert_eq!(ask("nobody", Kind::A), Answer::Forward);
+    assert_eq!(ask("example.com", Kind::A), Answer::Forward);
+    // What is ours is ours.
+    assert_eq!(ask("nobody.vault", Kind::A), Answer::NxDomain);
 }
 
 #[test]

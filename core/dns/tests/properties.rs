@@ -51,6 +51,7 @@ fn askers() -> impl Strategy<Value = Vec<Asker>> {
                 addresses: vec![Ipv4Addr::new(10, 3, 0, host).into()],
                 networks: networks.into_iter().map(str::to_owned).collect(),
                 forward,
+                inner: None,
             })
             .collect()
     })

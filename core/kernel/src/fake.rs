@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::key::{Key, Netns, NetnsId, Section};
-use crate::object::LinkKind;
+use crate::object::{Link, LinkKind};
 use crate::{Fault, FaultKind, KernelState, Object, Scope, Step};
 
 mod consequence;
@@ -68,6 +68,30 @@ impl FakeKernel {
         }
         self.ours.set_section(Section::Container(id), std::sync::Arc::default());
         self.foreign.retain(|key, _| key.section() != Section::Container(id));
+    }
+
+    /// A container runtime is lent the other end of a new pair: the host's end is there as `link`
+    /// says, but down and on no bridge yet. One that is lent already is kept where it is.
+    ///
+    /// # Errors
+    /// When somebody else's link has the name.
+    pub fn lend(&mut self, name: &str, link: &Link) -> Result<(), Fault> {
+        let key = Key::Link(Netns::Host, name.to_owned());
+        let kept = match self.ours.get(&key) {
+            Some(Object::Link(link)) if link.kind == LinkKind::Lent => Some(link.port.clone()),
+            _ => None,
+        };
+        if kept.is_none() {
+            self.take_away(&key);
+        }
+        let port = kept.unwrap_or_default();
+        let link = Link { kind: LinkKind::Lent, port, ..link.clone() };
+        let step = Step::Put(key, Object::Link(link));
+        if self.foreign.contains_key(step.key()) {
+            return Err(refusal::fault(&step, &Refusal::Taken));
+        }
+        self.commit(&step);
+        Ok(())
     }
 
     /// Everything of ours.
@@ -189,7 +213,7 @@ impl FakeKernel {
 /// Which kind of fault an errno is, as `weft-linux` sorts them.
 const fn kind_of(refused: &Refusal) -> FaultKind {
     match refused {
-        Refusal::Errno(_) => FaultKind::Again,
+        Refusal::Errno(_) | Refusal::NotLent => FaultKind::Again,
         Refusal::NetnsGone => FaultKind::NetnsGone,
         Refusal::Taken => FaultKind::Taken,
     }

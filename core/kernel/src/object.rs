@@ -79,6 +79,10 @@ pub enum LinkKind {
     },
     /// The container's end of a veth pair.
     VethPeer,
+    /// The host's end of a veth pair whose other end a container runtime took into the container
+    /// and looks after: nothing about that one is wanted, and it is no object of ours. No step
+    /// makes such a pair: it is lent when the runtime asks, and gone when the runtime is done.
+    Lent,
 }
 
 /// A bridge port's flags (`bridge(8)`, `bridge link set`). Learning is always off.

@@ -206,7 +206,9 @@ fn route_tail(route: &Route, link: &str) -> String {
 fn link_line(ns: Netns, name: &str, link: &Link) -> String {
     let peer = match &link.kind {
         LinkKind::Veth { peer, .. } => format!("@{peer}"),
-        LinkKind::Bridge | LinkKind::Vxlan { .. } | LinkKind::VethPeer => String::new(),
+        LinkKind::Bridge | LinkKind::Vxlan { .. } | LinkKind::VethPeer | LinkKind::Lent => {
+            String::new()
+        }
     };
     let master = link.port.as_ref().map_or_else(String::new, |p| format!(" master {}", p.bridge));
     let alias =
@@ -231,6 +233,7 @@ fn kind_words(kind: &LinkKind) -> String {
         LinkKind::Veth { peer_netns: Netns::Container(NetnsId(cookie)), .. } => {
             format!("veth link-netns {cookie}")
         }
+        LinkKind::Lent => "veth lent".to_owned(),
     }
 }
 

@@ -355,6 +355,43 @@ fn a_dead_namespace_takes_all_along_and_says_so() {
 }
 
 #[test]
+fn a_lent_end_is_not_made_by_steps_but_changed_and_deleted() {
+    let mut kernel = built();
+    let lent = |bridge| link(LinkKind::Lent, bridge);
+    let before = kernel.observe();
+    let fault = kernel.apply(&[Step::Put(host("we-2"), lent(Some("wb-1")))]).remove(0).unwrap_err();
+    assert_eq!((fault.errno, fault.kind), (19, FaultKind::Again));
+    assert_eq!(fault.message, "the container's end is gone");
+    assert_eq!(fault.hint, "restart the container");
+    assert_eq!(kernel.observe(), before);
+    refused(&mut kernel, host("we-2"), lent(Some("wb-9")), 19);
+
+    kernel.lend("we-2", &plain(LinkKind::Lent, Some("wb-1"))).unwrap();
+    assert_eq!(kernel.observe().get(&host("we-2")), Some(&lent(None)), "on no bridge yet");
+    assert_eq!(kernel.observe().len(), before.len() + 1, "the other end is not ours");
+    let row = Key::Fdb("we-2".into(), FdbTable::Bridge, [4; 6]);
+    refused(&mut kernel, row.clone(), Object::Fdb(None), 95);
+    put(&mut kernel, host("we-2"), lent(Some("wb-1"))).unwrap();
+    put(&mut kernel, row.clone(), Object::Fdb(None)).unwrap();
+    refused(&mut kernel, host("we-2"), veth("eth0", Some("wb-1")), 17);
+    refused(&mut kernel, host("we-1"), lent(Some("wb-1")), 17);
+
+    kernel.lend("we-2", &Link { mtu: 1400, ..plain(LinkKind::Lent, None) }).unwrap();
+    let kept = Object::Link(Link { mtu: 1400, ..plain(LinkKind::Lent, Some("wb-1")) });
+    assert_eq!(kernel.observe().get(&host("we-2")), Some(&kept), "it stays where it is");
+    assert_eq!(kernel.observe().get(&row), Some(&Object::Fdb(None)));
+    kernel.remove_netns(NetnsId(7));
+    assert_eq!(kernel.observe().get(&host("we-2")), Some(&kept), "that was another container");
+    delete(&mut kernel, host("we-2")).unwrap();
+    assert_eq!((kernel.observe().get(&host("we-2")), kernel.observe().get(&row)), (None, None));
+
+    kernel.put_foreign(host("we-3"), link(LinkKind::Bridge, None));
+    let fault = kernel.lend("we-3", &plain(LinkKind::Lent, None)).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Taken);
+    assert_eq!(kernel.observe().get(&host("we-3")), None);
+}
+
+#[test]
 fn faults_come_as_told() {
     let mut kernel = FakeKernel::new();
     let bridge = || Step::Put(host("wb-1"), link(LinkKind::Bridge, None));

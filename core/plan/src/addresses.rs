@@ -37,9 +37,8 @@ pub(crate) fn of_network(site: &Site<'_>, out: &mut Out) {
 
 /// The addresses of a container's interface.
 pub(crate) fn of_container(ground: &Ground, at: &Attachment<'_>, out: &mut Out) {
-    let mut put = |net| {
-        out.push((Key::Address(at.inside(), at.link.to_owned(), net), Object::Address));
-    };
+    let Some((netns, link)) = at.inside else { return };
+    let mut put = |net| out.push((Key::Address(netns, link.to_owned(), net), Object::Address));
     at.addresses()
         .filter(|(address, _)| ground.speaks(*address))
         .filter_map(|(address, subnet)| IpNet::new(address, subnet.prefix_len()).ok())

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use weft_kernel::{Netns, NetnsId};
-use weft_model::{Endpoint, NetworkId, device};
+use weft_model::{ContainerId, Endpoint, NetworkId, device};
 
-use crate::{NetworkView, View};
+use crate::{Inside, NetworkView, View};
 
 /// An endpoint of this node inside its container.
 #[derive(Debug, Clone, Copy)]
@@ -16,19 +16,13 @@ pub(crate) struct Attachment<'a> {
     pub(crate) view: &'a Arc<NetworkView>,
     /// The endpoint.
     pub(crate) endpoint: &'a Endpoint,
-    /// The container's namespace.
-    pub(crate) netns: NetnsId,
-    /// The name of the interface inside.
-    pub(crate) link: &'a str,
+    /// The container's namespace and the name of the interface in it; `None` where it is lent.
+    pub(crate) inside: Option<(Netns, &'a str)>,
 }
 
 impl Attachment<'_> {
     pub(crate) fn host_end(&self) -> String {
         device::host_end(self.endpoint.id)
-    }
-
-    pub(crate) fn inside(&self) -> Netns {
-        Netns::Container(self.netns)
     }
 
     /// The endpoint's addresses with their subnets; one outside of all subnets is left out.
@@ -38,11 +32,19 @@ impl Attachment<'_> {
     }
 }
 
-/// All attachments of a view, by namespace (containers may share one) and by network, in order of
-/// container and interface.
+/// What interfaces have in common that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Holder {
+    /// The namespace that they are in: containers may share one.
+    Netns(NetnsId),
+    /// The container that they are lent to.
+    Lent(ContainerId),
+}
+
+/// All attachments of a view, by holder and by network, in order of container and interface.
 #[derive(Debug, Default)]
 pub(crate) struct Attachments<'a> {
-    pub(crate) by_netns: BTreeMap<NetnsId, Vec<Attachment<'a>>>,
+    pub(crate) by_holder: BTreeMap<Holder, Vec<Attachment<'a>>>,
     pub(crate) by_network: BTreeMap<NetworkId, Vec<Attachment<'a>>>,
 }
 
@@ -57,21 +59,27 @@ impl<'a> Attachments<'a> {
             for interface in &container.interfaces {
                 let Some(network) = view.networks.get(&interface.network) else { continue };
                 let Some(endpoint) = network.endpoints.get(&interface.endpoint) else { continue };
-                let (netns, link) = (container.netns, interface.name.as_str());
+                let (holder, inside) = match container.inside {
+                    Inside::Netns(id) => {
+                        let link = interface.name.as_str();
+                        (Holder::Netns(id), Some((Netns::Container(id), link)))
+                    }
+                    Inside::Lent => (Holder::Lent(container.id), None),
+                };
                 let host_end = endpoint.id.0 >> 16;
                 let mac = (interface.network, endpoint.mac);
                 let fresh = endpoint.node == view.node
                     && !endpoints.contains(&host_end)
-                    && !links.contains(&(netns, link))
+                    && inside.is_none_or(|inside| !links.contains(&inside))
                     && !macs.contains(&mac);
                 if !fresh {
                     continue;
                 }
                 endpoints.insert(host_end);
-                links.insert((netns, link));
+                links.extend(inside);
                 macs.insert(mac);
-                let attachment = Attachment { view: network, endpoint, netns, link };
-                all.by_netns.entry(netns).or_default().push(attachment);
+                let attachment = Attachment { view: network, endpoint, inside };
+                all.by_holder.entry(holder).or_default().push(attachment);
                 all.by_network.entry(interface.network).or_default().push(attachment);
             }
         }

@@ -30,7 +30,7 @@ use weft_model::Generation;
 
 pub use ground::network_mtu;
 pub use planner::Planner;
-pub use view::{Container, Interface, NetworkView, Peer, View};
+pub use view::{Container, Inside, Interface, NetworkView, Peer, View};
 pub use weft_kernel::{DropChain, HostFacts};
 
 /// What a node should hold.

@@ -36,15 +36,21 @@ pub(crate) fn of_network(site: &Site<'_>, out: &mut Out) {
     put(Netns::Host, site.vtep(), vtep, out);
 }
 
-/// The host's end of an endpoint's veth pair.
+/// The host's end of an endpoint's veth pair. Its alias tells a lent one from others.
 pub(crate) fn of_endpoint(ground: &Ground, at: &Attachment<'_>, out: &mut Out) {
     let network = &at.view.network;
     let bridge = device::bridge(network.vni);
+    let (kind, what) = match at.inside {
+        Some((peer_netns, link)) => {
+            (LinkKind::Veth { peer_netns, peer: link.to_owned() }, "endpoint")
+        }
+        None => (LinkKind::Lent, "lent"),
+    };
     let link = Link {
-        kind: LinkKind::Veth { peer_netns: at.inside(), peer: at.link.to_owned() },
+        kind,
         mac: host_end_mac(at.endpoint.mac).0,
         mtu: ground.mtu(network),
-        alias: format!("weft endpoint {}", at.endpoint.name),
+        alias: format!("weft {what} {}", at.endpoint.name),
         port: Some(Port { bridge, neigh_suppress: false, locked: true }),
     };
     put(Netns::Host, at.host_end(), link, out);
@@ -52,6 +58,7 @@ pub(crate) fn of_endpoint(ground: &Ground, at: &Attachment<'_>, out: &mut Out) {
 
 /// The container's end.
 pub(crate) fn of_container(ground: &Ground, at: &Attachment<'_>, out: &mut Out) {
+    let Some((netns, name)) = at.inside else { return };
     let link = Link {
         kind: LinkKind::VethPeer,
         mac: at.endpoint.mac.0,
@@ -59,7 +66,7 @@ pub(crate) fn of_container(ground: &Ground, at: &Attachment<'_>, out: &mut Out) 
         alias: String::new(),
         port: None,
     };
-    put(at.inside(), at.link.to_owned(), link, out);
+    put(netns, name.to_owned(), link, out);
 }
 
 fn put(netns: Netns, name: String, link: Link, out: &mut Out) {

@@ -1,8 +1,9 @@
 //! Names: what the containers of this node may ask for, and who they are.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
-use weft_dns::table::{Asker, NetworkNames, Record};
+use weft_dns::table::{Asker, INNER_PORT, NetworkNames, Record};
 use weft_model::{Endpoint, device};
 
 use crate::attachment::Attachment;
@@ -32,7 +33,7 @@ fn record(endpoint: &Endpoint) -> Record {
     }
 }
 
-/// The interfaces of one namespace as sources of queries. Whoever asks through one may ask for
+/// The interfaces of one container, or namespace, as sources of queries. Whoever asks through one may ask for
 /// the names of all its networks.
 pub(crate) fn askers(interfaces: &[Attachment<'_>]) -> Vec<Asker> {
     let networks: BTreeSet<String> =
@@ -44,6 +45,15 @@ pub(crate) fn askers(interfaces: &[Attachment<'_>]) -> Vec<Asker> {
         addresses: at.endpoint.addresses.clone(),
         networks: networks.clone(),
         forward,
+        inner: inner(at),
     };
     interfaces.iter().map(asker).collect()
+}
+
+/// A container runtime has a resolver in its containers, which knows what only the runtime knows. It can
+/// be asked at the container's address.
+fn inner(at: &Attachment<'_>) -> Option<SocketAddr> {
+    let lent = at.inside.is_none();
+    let mut addresses = at.endpoint.addresses.iter().filter(|address| lent && address.is_ipv4());
+    addresses.next().map(|address| SocketAddr::new(*address, INNER_PORT))
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use weft_dns::NameTable;
 use weft_dns::table::{Asker, NetworkNames};
 use weft_kernel::state::Objects;
-use weft_kernel::{KernelState, Key, NetnsId, Object, Section};
+use weft_kernel::{KernelState, Key, Netns, Object, Section};
 use weft_model::{EndpointId, NetworkId, device};
 
-use crate::attachment::{Attachment, Attachments};
+use crate::attachment::{Attachment, Attachments, Holder};
 use crate::ground::Ground;
 use crate::site::Site;
 use crate::{
@@ -28,7 +28,7 @@ pub struct Planner {
 struct Memo {
     ground: Option<Ground>,
     networks: BTreeMap<NetworkId, OfNetwork>,
-    containers: BTreeMap<NetnsId, OfContainer>,
+    containers: BTreeMap<Holder, OfContainer>,
     host: Option<OfHost>,
     names: Option<Arc<NameTable>>,
 }
@@ -44,7 +44,7 @@ struct OfNetwork {
     veths: BTreeMap<Section, Arc<Objects>>,
 }
 
-/// What is planned from one namespace, and from what.
+/// What is planned from one namespace, or from one container's lent ends, and from what.
 #[derive(Debug, Clone)]
 struct OfContainer {
     interfaces: Vec<(Arc<NetworkView>, Place)>,
@@ -61,8 +61,8 @@ struct OfHost {
     sections: BTreeMap<Section, Arc<Objects>>,
 }
 
-/// Where an endpoint is.
-type Place = (EndpointId, NetnsId, String);
+/// Where an endpoint is; lent, nobody knows.
+type Place = (EndpointId, Option<(Netns, String)>);
 
 impl Planner {
     /// A planner that remembers nothing.
@@ -86,10 +86,10 @@ impl Planner {
             })
             .collect();
         self.memo.containers = attachments
-            .by_netns
+            .by_holder
             .iter()
-            .map(|(netns, interfaces)| {
-                (*netns, of_container(&ground, interfaces, self.memo.containers.remove(netns)))
+            .map(|(holder, interfaces)| {
+                (*holder, of_container(&ground, interfaces, self.memo.containers.remove(holder)))
             })
             .collect();
         self.memo.host = Some(of_host(&ground, view, self.memo.host.take()));
@@ -107,8 +107,10 @@ impl Planner {
             put(&section, &network.section);
             network.veths.iter().for_each(|(section, objects)| put(section, objects));
         }
-        for (netns, container) in &self.memo.containers {
-            put(&Section::Container(*netns), &container.section);
+        for (holder, container) in &self.memo.containers {
+            if let Holder::Netns(netns) = holder {
+                put(&Section::Container(*netns), &container.section);
+            }
         }
         for (section, objects) in self.memo.host.iter().flat_map(|host| &host.sections) {
             if kernel.section(section).is_none() {
@@ -262,11 +264,12 @@ fn same_outline(old: &Arc<NetworkView>, new: &Arc<NetworkView>) -> bool {
 }
 
 fn place(at: &Attachment<'_>) -> Place {
-    (at.endpoint.id, at.netns, at.link.to_owned())
+    (at.endpoint.id, at.inside.map(|(netns, link)| (netns, link.to_owned())))
 }
 
 fn is_place(place: &Place, at: &Attachment<'_>) -> bool {
-    place.0 == at.endpoint.id && place.1 == at.netns && place.2 == at.link
+    let inside = place.1.as_ref().map(|(netns, link)| (*netns, link.as_str()));
+    place.0 == at.endpoint.id && inside == at.inside
 }
 
 /// The old one where nothing changed.

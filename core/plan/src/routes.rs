@@ -32,10 +32,10 @@ pub(crate) fn of_container(ground: &Ground, interfaces: &[Attachment<'_>], out: 
                 .addresses()
                 .filter(|(address, _)| address.is_ipv4() == v4 && ground.speaks(*address))
                 .find_map(|(_, subnet)| Network::address_at(subnet, Network::GATEWAY))?;
-            (!network.internal).then_some((at, gateway))
+            at.inside.filter(|_| !network.internal).map(|inside| (inside, gateway))
         });
-        if let Some((at, gateway)) = first {
-            let key = Key::Route(at.inside(), destination, at.link.to_owned());
+        if let Some(((netns, link), gateway)) = first {
+            let key = Key::Route(netns, destination, link.to_owned());
             out.push((key, Object::Route(Route { via: Some(gateway), source: None })));
         }
     }

@@ -51,12 +51,10 @@ pub(crate) fn of_network(site: &Site<'_>, out: &mut Out) {
 /// A container's interface's: its addresses are its own from the first moment, and nobody else
 /// configures it.
 pub(crate) fn of_container(ground: &Ground, at: &Attachment<'_>, out: &mut Out) {
-    if !ground.ipv6 {
-        return;
-    }
+    let Some((netns, link)) = at.inside.filter(|_| ground.ipv6) else { return };
     let mut put = |name: &str, value: &str| {
-        let path = format!("net/ipv6/conf/{}/{name}", at.link);
-        out.push((Key::Sysctl(at.inside(), path), Object::Sysctl(value.to_owned())));
+        let path = format!("net/ipv6/conf/{link}/{name}");
+        out.push((Key::Sysctl(netns, path), Object::Sysctl(value.to_owned())));
     };
     put("accept_dad", "0");
     put("accept_ra", "0");

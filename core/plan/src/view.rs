@@ -57,10 +57,20 @@ pub struct Container {
     pub id: ContainerId,
     /// What people call it.
     pub name: Name,
-    /// Its network namespace.
-    pub netns: NetnsId,
+    /// Who looks after what is inside.
+    pub inside: Inside,
     /// Its endpoints, in order of attachment, with the names of their interfaces inside.
     pub interfaces: Vec<Interface>,
+}
+
+/// Who looks after the inside of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inside {
+    /// Weft, in this network namespace.
+    Netns(NetnsId),
+    /// A container runtime, to which one end of a veth pair per endpoint is lent: what the ends are
+    /// called inside, their addresses and their routes are its business, and so is the namespace.
+    Lent,
 }
 
 /// One endpoint inside its container.
@@ -70,6 +80,6 @@ pub struct Interface {
     pub network: NetworkId,
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// `eth0`, `eth1` …
+    /// `eth0`, `eth1` …; not looked at where it is lent.
     pub name: String,
 }

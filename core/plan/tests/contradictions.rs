@@ -6,9 +6,9 @@
 #[expect(dead_code, reason = "the other tests need the rest")]
 mod world;
 
-use weft_kernel::{FdbTable, Key, Netns, NetnsId, Object};
+use weft_kernel::{FdbTable, Key, LinkKind, Netns, NetnsId, Object};
 use weft_model::{EndpointId, Mac, NetworkId, NodeId, device};
-use weft_plan::{NetworkView, View, plan};
+use weft_plan::{Inside, NetworkView, Planner, View, plan};
 
 use world::Change;
 
@@ -90,6 +90,44 @@ fn two_local_endpoints_with_one_mac_are_one() {
     edit(&mut view, |network| network.endpoints.get_mut(&id(2)).unwrap().mac = mac);
     assert_eq!(plan(&view).kernel.get(&second), None);
     assert_eq!(plan(&view).names.askers.len(), 1);
+}
+
+#[test]
+fn lent_ends_of_one_container_do_not_need_names_and_have_no_inside() {
+    let mut view = view();
+    let second = Change::Endpoint { network: 0, id: 2, node: 0, router: false, alias: false };
+    world::apply(&mut view, &second);
+    world::apply(&mut view, &Change::Attach { container: 0, netns: 0, network: 0, id: 2 });
+    let container = view.containers.values_mut().next().unwrap();
+    for interface in &mut container.interfaces {
+        interface.name.clear();
+    }
+    let end = |n| Key::Link(Netns::Host, device::host_end(id(n)));
+    assert_eq!(plan(&view).kernel.get(&end(2)), None, "two of one name in one namespace are one");
+    view.containers.values_mut().next().unwrap().inside = Inside::Lent;
+    let plan = plan(&view);
+    for n in [0, 2] {
+        let Some(Object::Link(link)) = plan.kernel.get(&end(n)) else { panic!("no end {n}") };
+        assert_eq!(link.kind, LinkKind::Lent);
+        assert_eq!(link.alias, format!("weft lent App-{n}"));
+        let up = Key::Up(Netns::Host, device::host_end(id(n)));
+        assert_eq!(plan.kernel.get(&up), Some(&Object::Up));
+    }
+    let inside = |key: &Key| matches!(key.netns(), Some(Netns::Container(_)));
+    assert!(!plan.kernel.iter().any(|(key, _)| inside(key)));
+    assert_eq!(plan.names.askers.len(), 2, "it may ask for names all the same");
+}
+
+#[test]
+fn a_planner_notices_that_somebody_else_looks_after_a_container() {
+    let mut planner = Planner::new();
+    let own = view();
+    let mut lent = own.clone();
+    lent.containers.values_mut().for_each(|container| container.inside = Inside::Lent);
+    for view in [&own, &lent, &own] {
+        assert_eq!(planner.plan(view), plan(view));
+    }
+    assert_ne!(plan(&own).kernel, plan(&lent).kernel);
 }
 
 #[test]

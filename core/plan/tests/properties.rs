@@ -15,7 +15,7 @@ use weft_kernel::{
     Attach, FdbTable, KernelState, Key, Netns, NetnsId, Object, Section, ShortcutKey, Step,
 };
 use weft_model::{Mac, device};
-use weft_plan::{NodePlan, Planner, View, plan};
+use weft_plan::{Inside, NodePlan, Planner, View, plan};
 
 use world::{Change, HERE, attached, changes, elsewhere};
 
@@ -76,9 +76,15 @@ fn kernel_for(view: &View, plan: &NodePlan) -> FakeKernel {
         };
         kernel.put_foreign(Key::Link(Netns::Host, link.clone()), Object::Link(foreign));
     }
-    for key in in_order(&plan.kernel).into_keys() {
-        if let Key::ForeignRule(table, chain, _) = key {
-            kernel.put_foreign(Key::Chain(table, chain), Object::Table);
+    for (key, object) in in_order(&plan.kernel) {
+        match (key, object) {
+            (Key::ForeignRule(table, chain, _), _) => {
+                kernel.put_foreign(Key::Chain(table, chain), Object::Table);
+            }
+            (Key::Link(_, name), Object::Link(link)) if link.kind == LinkKind::Lent => {
+                kernel.lend(&name, &link).unwrap();
+            }
+            _ => {}
         }
     }
     kernel
@@ -209,6 +215,29 @@ proptest! {
             let done = kernel.apply(&[Step::Delete(key.clone())]).remove(0);
             prop_assert!(done.is_ok(), "{key}: {done:?}");
         }
+    }
+
+    #[test]
+    fn what_is_lent_has_the_hosts_side_of_what_is_not(changes in changes()) {
+        let view = last(&changes);
+        let mut lent = view.clone();
+        lent.containers.values_mut().for_each(|container| container.inside = Inside::Lent);
+        let (own, lent) = (plan(&view), plan(&lent));
+        let inside = |(key, _): &(&Key, &Object)| matches!(key.section(), Section::Container(_));
+        prop_assert!(!lent.kernel.iter().any(|object| inside(&object)));
+        for (key, object) in own.kernel.iter().filter(|object| !inside(object)) {
+            let other = lent.kernel.get(key);
+            match (object, other) {
+                (Object::Link(own), Some(Object::Link(lent))) if own.kind != lent.kind => {
+                    prop_assert_eq!(&lent.kind, &LinkKind::Lent);
+                    prop_assert_eq!(&lent.alias, &own.alias.replace("weft endpoint", "weft lent"));
+                    let (kind, alias) = (own.kind.clone(), own.alias.clone());
+                    prop_assert_eq!(&Link { kind, alias, ..lent.clone() }, own);
+                }
+                _ => prop_assert_eq!(other, Some(object), "{}", key),
+            }
+        }
+        prop_assert!(lent.names.askers.len() >= own.names.askers.len());
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Effects<'_> {
         });
         match &link.kind {
             LinkKind::Bridge => self.free_ports(name),
-            LinkKind::Vxlan { .. } => {}
+            LinkKind::Vxlan { .. } | LinkKind::Lent => {}
             LinkKind::Veth { peer_netns, peer } => {
                 self.touched.insert(section_of(*peer_netns, peer));
                 self.delete(&Key::Link(*peer_netns, peer.clone()));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use weft_kernel::{
-    Fault, FaultKind, KernelState, Key, Netns, NetnsId, Object, Scope, Section, Step,
+    Fault, FaultKind, KernelState, Key, LinkKind, Netns, NetnsId, Object, Scope, Section, Step,
 };
 
 use crate::backoff::Troubles;
@@ -168,8 +168,12 @@ impl Machine {
             if scope != Scope::All {
                 self.forget_what_sat_on(&item);
             }
+            let lent = is_lent_anew(&item).then(|| item.key.clone());
             if !first {
                 self.judge(item);
+            }
+            if let Some(key) = lent {
+                self.relieve(&key);
             }
         }
     }
@@ -397,6 +401,12 @@ impl Machine {
             repaired,
         }
     }
+}
+
+/// Whether a pair was lent. No step could make it, so nothing is to be waited for any more.
+fn is_lent_anew(news: &News) -> bool {
+    let lent = matches!(&news.seen, Some(Object::Link(link)) if link.kind == LinkKind::Lent);
+    lent && news.known.is_none()
 }
 
 fn no_answer() -> Fault {

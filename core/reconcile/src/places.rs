@@ -34,7 +34,7 @@ fn place_of_kind(kind: &LinkKind) -> Option<Place> {
     match kind {
         LinkKind::Veth { peer_netns, peer } => Some(Place::PeerName(*peer_netns, peer.clone())),
         LinkKind::Vxlan { vni, port, .. } => Some(Place::Vni(*vni, *port)),
-        LinkKind::Bridge | LinkKind::VethPeer => None,
+        LinkKind::Bridge | LinkKind::VethPeer | LinkKind::Lent => None,
     }
 }
 

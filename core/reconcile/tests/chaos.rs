@@ -1,5 +1,7 @@
 //! Everything at once, in any order; afterwards all is well.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test")]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -8,7 +10,8 @@ use common::{CONTAINERS, Host, World, bare_kernel, container, worlds};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use weft_kernel::fake::Times;
-use weft_kernel::{KernelState, Key, Netns, Object, Scope, Step};
+use weft_kernel::object::Link;
+use weft_kernel::{KernelState, Key, LinkKind, Netns, Object, Scope, Step};
 use weft_reconcile::{Config, Do, Machine};
 
 #[derive(Debug, Clone)]
@@ -47,6 +50,21 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     proptest::collection::vec(event, 1..25)
 }
 
+/// The container that a runtime looks after.
+const LENT: u8 = CONTAINERS - 1;
+
+/// What is wanted of an object if that container's ends are lent: nothing inside.
+fn lent(key: &Key, object: &Object) -> Option<(Key, Object)> {
+    let inside = container(LENT);
+    match object {
+        _ if key.netns() == Some(inside) => None,
+        Object::Link(link) if matches!(&link.kind, LinkKind::Veth { peer_netns, .. } if *peer_netns == inside) => {
+            Some((key.clone(), Object::Link(Link { kind: LinkKind::Lent, ..link.clone() })))
+        }
+        _ => Some((key.clone(), object.clone())),
+    }
+}
+
 struct Chaos {
     host: Host,
     world: Option<World>,
@@ -59,14 +77,32 @@ impl Chaos {
     fn want(&self) -> KernelState {
         let Some(mut world) = self.world.clone() else { return KernelState::new() };
         world.locals.retain(|local| !self.vanished.contains(&local.container));
-        world.want()
+        for local in world.locals.iter_mut().filter(|local| local.container == LENT) {
+            // No end is ever both: identifiers are not used twice.
+            local.id = 7 + local.eth;
+        }
+        world.want().iter().filter_map(|(key, object)| lent(key, object)).collect()
     }
 
     fn plan(&mut self) {
         if self.world.is_some() {
+            self.lend();
             self.generation += 1;
             self.host.machine.on_plan(self.want(), self.generation);
         }
+    }
+
+    /// The runtime asks for what is wanted and not there.
+    fn lend(&mut self) {
+        let there = self.host.kernel.observe();
+        for (key, object) in self.want().iter().filter(|(key, _)| there.get(key).is_none()) {
+            if let (Key::Link(_, name), Object::Link(link)) = (key, object)
+                && link.kind == LinkKind::Lent
+            {
+                self.host.kernel.lend(name, link).unwrap();
+            }
+        }
+        self.host.machine.on_dirty(Scope::Cheap);
     }
 
     fn any_key(&self, at: Index, state: &KernelState) -> Option<Key> {
@@ -159,6 +195,9 @@ proptest! {
             chaos.happen(event);
         }
         chaos.host.kernel.heal_all();
+        if chaos.world.is_some() {
+            chaos.lend();
+        }
         chaos.host.run(95_000);
         prop_assert_eq!(chaos.host.kernel.foreign(), &foreign);
         let status = chaos.host.machine.status();

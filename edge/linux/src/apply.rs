@@ -1,5 +1,6 @@
 //! Takes steps: rows hundreds to a system call, filters in one transaction, all else one by one.
 
+mod lend;
 mod links;
 mod rows;
 mod shortcut;
@@ -12,6 +13,8 @@ use weft_kernel::{Fault, Key, Netns, NetnsId, Object, Step};
 use crate::fault::Trouble;
 use crate::netns::{self, Inside};
 use crate::{Linux, addr, call, legacy, link_write, nft, route, sysctl};
+
+pub(crate) use lend::lend;
 
 /// Containers that are held open at once: a process may have so many files only.
 const INSIDES: usize = 64;

@@ -108,6 +108,10 @@ fn chain_call(table: &TableName, chain: &str, device: Option<&str>) -> String {
 }
 
 fn put_link(ns: Netns, name: &str, link: &Link) -> String {
+    if link.kind == LinkKind::Lent {
+        // It is made by `lend`, never by a step.
+        return format!("ip link set {name} mtu {} alias '{}'", link.mtu, link.alias);
+    }
     let mut text = format!("{}ip link add {name} type ", inside(ns));
     let _ = match &link.kind {
         LinkKind::Bridge => write!(text, "bridge"),
@@ -115,9 +119,14 @@ fn put_link(ns: Netns, name: &str, link: &Link) -> String {
             write!(text, "vxlan id {vni} local {local} dstport {port} nolearning")
         }
         LinkKind::Veth { peer, .. } => write!(text, "veth peer name {peer}"),
-        LinkKind::VethPeer => write!(text, "veth"),
+        LinkKind::VethPeer | LinkKind::Lent => write!(text, "veth"),
     };
     text
+}
+
+/// What one would type to make a pair that is lent.
+pub(crate) fn lend(name: &str, peer: &str) -> String {
+    format!("ip link add {name} type veth peer name {peer}")
 }
 
 fn inside(ns: Netns) -> String {

@@ -3,7 +3,8 @@
 //! Effects live here, decisions do not: what should be is planned by others, in the words of
 //! `weft-kernel`; here it is said to Linux, and Linux's answer is said back in the same words.
 //!
-//! What is ours is known by its mark: links of the host by an `ifalias` that starts with `weft `,
+//! What is ours is known by its mark: links of the host by an `ifalias` that starts with `weft `
+//! (`weft lent ` where the other end of a veth pair is a container runtime's business),
 //! addresses, routes and neighbours by protocol number 87, nftables objects by their table (`weft`),
 //! rules in other people's chains by their user data, or by their comment where they are those of
 //! legacy iptables. FDB rows are ours when their device is.
@@ -18,6 +19,7 @@ mod addr;
 mod apply;
 mod bpf;
 mod call;
+mod divert;
 mod facts;
 mod fault;
 mod legacy;
@@ -38,10 +40,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use weft_kernel::key::MacBytes;
+use weft_kernel::object::Link;
 use weft_kernel::{Fault, KernelState, Netns, NetnsId, Scope, Step, Traffic};
 
 pub use bpf::{Hook, ShortcutConfig, ShortcutOn, remove_shortcut};
+pub use divert::{Divert, Diverted, divert};
 pub use facts::{facts, legacy_iptables_in_use, refusing_chains};
+pub use link::links_named;
 pub use netns::{host_netns_id, netns_id};
 pub use watch::{Event, Watcher};
 
@@ -115,6 +121,33 @@ impl Linux {
     /// namespace that is gone or was not registered.
     pub fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), Fault>> {
         apply::apply(self, steps)
+    }
+
+    /// Makes the veth pair whose other end, `peer`, a container runtime is about to take: both ends
+    /// in the host's namespace, down, and on no bridge. The host's end, `name`, has the MAC, MTU
+    /// and alias of `link`, which must be of [`weft_kernel::LinkKind::Lent`] with an alias that
+    /// begins with `weft lent `; the other one has `peer_mac` and the same MTU. Its bridge, its
+    /// filter and its going up are steps, in that order.
+    ///
+    /// A pair of ours that nobody has taken from yet is kept, and adjusted; so is one that was left
+    /// without a mark by a daemon that died while making it. One whose other end is elsewhere, has
+    /// another name or cannot be adjusted is deleted and made anew: call it only when a runtime
+    /// asks. All that was known of the link is in doubt then.
+    ///
+    /// The reconciler deletes ends that no plan wants: the plan that wants this one must come before
+    /// the next observation.
+    ///
+    /// # Errors
+    /// [`weft_kernel::FaultKind::Taken`] when one of the two names is somebody else's; what the
+    /// kernel refused. Nothing is left of a pair that could not be made.
+    pub fn lend(
+        &mut self,
+        name: &str,
+        peer: &str,
+        link: &Link,
+        peer_mac: MacBytes,
+    ) -> Result<(), Fault> {
+        apply::lend(self, name, peer, link, peer_mac)
     }
 
     /// Starts the shortcut: loads its programs, and opens the tables that an earlier daemon left or

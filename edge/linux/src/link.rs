@@ -1,17 +1,19 @@
 //! Reads links (rtnetlink(7), `RTM_GETLINK`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use nix::errno::Errno;
-use weft_kernel::Count;
 use weft_kernel::key::MacBytes;
+use weft_kernel::{Count, Fault};
 
 use crate::fault::Trouble;
 use crate::netlink::{Attribute, Refusal, Socket, Writer, attributes};
 
 /// Links of ours on the host say so in their `ifalias`, in its first word.
 pub(crate) const MARK: &str = "weft ";
+/// The host's ends of veth pairs that are lent say that too, in the second.
+pub(crate) const LENT: &str = "weft lent ";
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
 pub(crate) const RTM_DELLINK: u16 = 17;
@@ -143,6 +145,12 @@ impl LinkInfo {
     pub(crate) fn is_marked(&self) -> bool {
         self.alias.starts_with(MARK)
     }
+
+    /// Whether it is the host's end of a veth pair of ours whose other end a container runtime
+    /// looks after.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.kind == "veth" && self.alias.starts_with(LENT)
+    }
 }
 
 /// `struct ifinfomsg`
@@ -167,6 +175,17 @@ pub(crate) fn all(socket: &mut Socket) -> Result<BTreeMap<u32, LinkInfo>, Refusa
             links.insert(link.index, link);
         }
     })
+}
+
+/// Of these names those that links have, ours or not, in the calling thread's network namespace.
+///
+/// # Errors
+/// When the kernel cannot be read.
+pub fn links_named(names: &BTreeSet<String>) -> Result<BTreeSet<String>, Fault> {
+    let read = || -> Result<_, Refusal> { all(&mut Socket::open(libc::NETLINK_ROUTE)?) };
+    let links = read().map_err(|refusal| Trouble::from(refusal).of("ip link"))?;
+    let found = links.into_values().map(|link| link.name);
+    Ok(found.filter(|name| names.contains(name)).collect())
 }
 
 /// What a link has counted.
@@ -355,6 +374,20 @@ pub(crate) fn read_port(body: &[u8]) -> Option<PortInfo> {
 /// The trouble of a link that is not there.
 pub(crate) fn absent(name: &str) -> Trouble {
     Trouble::new(Errno::ENODEV, format!("there is no link {name}"))
+}
+
+/// The trouble of a lent pair that is not there: it died with the container's namespace, or the
+/// host was booted since.
+pub(crate) fn end_gone() -> Trouble {
+    Trouble::new(Errno::ENODEV, "the container's end is gone").hint("restart the container")
+}
+
+/// The trouble of a link that seems to be ours, but for its alias.
+pub(crate) fn unmarked(name: &str, alias: &str) -> Trouble {
+    Trouble::taken(
+        format!("the alias of {name} is not Weft's any more"),
+        format!("if nobody else needs it, set it back: `ip link set {name} alias '{alias}'`"),
+    )
 }
 
 /// The trouble of a link that is somebody else's.

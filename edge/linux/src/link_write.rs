@@ -30,18 +30,21 @@ const DEFAULT_MTU: u32 = 1500;
 /// The other end of a veth pair at its making.
 #[derive(Debug)]
 pub(crate) struct Peer<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
     /// Where it is put; `None`: beside the first end.
     pub(crate) netns: Option<BorrowedFd<'a>>,
     /// Its MAC and MTU, when they are known already.
     pub(crate) link: Option<&'a Link>,
 }
 
-/// Makes the link. It is down, and not yet marked.
+/// Makes the link, of a veth pair both ends. It is down, and not yet marked: the kernel takes no
+/// alias at the making.
 pub(crate) fn create(
     socket: &mut Socket,
     name: &str,
     link: &Link,
-    peer: &Peer<'_>,
+    peer: Option<&Peer<'_>>,
 ) -> Result<(), Trouble> {
     let request = |w: &mut Writer| {
         w.header(&ifinfo(0, 0, 0));
@@ -54,9 +57,9 @@ pub(crate) fn create(
                 w.u32(IFLA_MTU, link.mtu);
                 w.nest(IFLA_LINKINFO, |w| vxlan(w, *vni, *local, *port));
             }
-            LinkKind::Veth { peer: name, .. } => {
+            LinkKind::Veth { .. } | LinkKind::Lent => {
                 w.u32(IFLA_MTU, link.mtu);
-                w.nest(IFLA_LINKINFO, |w| veth(w, name, peer));
+                w.nest(IFLA_LINKINFO, |w| veth(w, peer));
             }
             LinkKind::VethPeer => {}
         }
@@ -111,12 +114,13 @@ fn vxlan_settings(w: &mut Writer, local: IpAddr) {
     }
 }
 
-fn veth(w: &mut Writer, name: &str, peer: &Peer<'_>) {
+fn veth(w: &mut Writer, peer: Option<&Peer<'_>>) {
     w.text(IFLA_INFO_KIND, "veth");
+    let Some(peer) = peer else { return };
     w.nest(IFLA_INFO_DATA, |w| {
         w.nest(VETH_INFO_PEER, |w| {
             w.header(&ifinfo(0, 0, 0));
-            w.text(IFLA_IFNAME, name);
+            w.text(IFLA_IFNAME, peer.name);
             if let Some(netns) = peer.netns {
                 w.attr(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
             }
@@ -156,6 +160,27 @@ pub(crate) fn adjust(
     Ok(())
 }
 
+/// Gives the end of a pair that is to be lent its MAC and MTU. All else is its runtime's business.
+pub(crate) fn prepare(
+    socket: &mut Socket,
+    have: &LinkInfo,
+    mac: MacBytes,
+    mtu: u32,
+) -> Result<(), Trouble> {
+    let change = Change {
+        mac: (have.mac != Some(mac)).then_some(mac),
+        mtu: (have.mtu != mtu).then_some(mtu),
+        alias: None,
+        master: None,
+        addr_gen: false,
+        settings: None,
+    };
+    if change.is_any() {
+        socket.change(RTM_NEWLINK, 0, |w| change.write(w, have.index))?;
+    }
+    Ok(())
+}
+
 fn needs_mtu(have: &LinkInfo, want: &Link) -> bool {
     // A fresh bridge follows its ports' MTU until one is set, even to what it is.
     have.mtu != want.mtu
@@ -166,7 +191,7 @@ fn settings_differ(have: &LinkInfo, kind: &LinkKind) -> bool {
     match kind {
         LinkKind::Bridge => have.bridge.mcast_snooping || have.bridge.stp,
         LinkKind::Vxlan { .. } => !have.vxlan.is_as_made(),
-        LinkKind::Veth { .. } | LinkKind::VethPeer => false,
+        LinkKind::Veth { .. } | LinkKind::VethPeer | LinkKind::Lent => false,
     }
 }
 
@@ -223,7 +248,7 @@ impl Change<'_> {
                 w.text(IFLA_INFO_KIND, "vxlan");
                 w.nest(IFLA_INFO_DATA, |w| vxlan_settings(w, *local));
             }),
-            Some(LinkKind::Veth { .. } | LinkKind::VethPeer) | None => {}
+            Some(LinkKind::Veth { .. } | LinkKind::VethPeer | LinkKind::Lent) | None => {}
         }
     }
 }

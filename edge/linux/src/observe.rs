@@ -176,12 +176,14 @@ fn put_sysctls(
 }
 
 /// The host's end of the veth pair whose other end is `link` in the namespace numbered `nsid`
-/// (`None`: the host's own).
+/// (`None`: the host's own). What is lent is none of ours wherever it is: its runtime may be about
+/// to move it.
 fn host_end<'a>(links: &'a Links, link: &LinkInfo, nsid: Option<i32>) -> Option<&'a LinkInfo> {
     let end = links.get(&link.lower?)?;
     let ours = link.kind == "veth"
         && end.kind == "veth"
         && end.is_marked()
+        && !end.is_lent()
         && end.lower == Some(link.index)
         && end.lower_nsid == nsid;
     ours.then_some(end)
@@ -282,6 +284,7 @@ fn host_object(
             local: link.vxlan.local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             port: link.vxlan.port,
         },
+        "veth" if link.is_lent() => LinkKind::Lent,
         "veth" => veth(link, links, nsids, peers),
         _ => return None,
     };

@@ -28,6 +28,7 @@ fn table(records: u32) -> NameTable {
         addresses: (2..34).map(|host| [10, 0, 0, host].into()).collect(),
         networks: vec!["web".to_owned()],
         forward: true,
+        inner: None,
     };
     NameTable {
         generation: 1,

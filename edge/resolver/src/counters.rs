@@ -24,9 +24,10 @@ pub(crate) enum Count {
     UpstreamSilent,
     UpstreamStray,
     Unsendable,
+    InnerSilent,
 }
 
-const NAMES: [(Count, &str); 17] = [
+const NAMES: [(Count, &str); 18] = [
     (Count::Answered, "answered"),
     (Count::NoData, "no_data"),
     (Count::NoName, "no_name"),
@@ -44,6 +45,7 @@ const NAMES: [(Count, &str); 17] = [
     (Count::UpstreamSilent, "upstream_silent"),
     (Count::UpstreamStray, "upstream_stray"),
     (Count::Unsendable, "unsendable"),
+    (Count::InnerSilent, "inner_silent"),
 ];
 
 /// The counters of this process since it started.

@@ -23,17 +23,27 @@ pub(crate) struct Forwarder {
 
 impl Forwarder {
     /// The first answer that is not a failure, else the first failure, else nothing. Servers that
-    /// `own` holds for addresses of ours are left out: they would ask us.
+    /// `own` holds for addresses of ours are left out: they would ask us. `of_asker`: the resolver in
+    /// its container, which is asked first, and whether others may be asked at all.
     pub(crate) async fn ask(
         &self,
         request: &Request,
         stream: bool,
+        of_asker: (Option<SocketAddr>, bool),
         own: impl Fn(IpAddr) -> bool,
         counters: &Counters,
     ) -> Option<Vec<u8>> {
         let mut failure = None;
+        let (inner, upstream) = of_asker;
+        if let Some(inner) = inner {
+            match self.ask_one(request, stream, inner, counters).await {
+                Ok(reply) if is_failure(&reply) => failure = Some(reply),
+                Ok(reply) => return Some(reply),
+                Err(_) => counters.add(Count::InnerSilent),
+            }
+        }
         for server in self.upstreams.servers(Instant::now()) {
-            if own(server.ip()) {
+            if !upstream || own(server.ip()) {
                 continue;
             }
             let heard = self.ask_one(request, stream, server, counters).await;

@@ -14,9 +14,8 @@ use crate::backlog::Backlog;
 use crate::counters::Count;
 use crate::fairness::{Account, Leave, Permit};
 use crate::forward::framed;
-use crate::message::Request;
 use crate::penalty::Penalties;
-use crate::service::{Service, Verdict};
+use crate::service::{Onward, Service, Verdict};
 use crate::socket;
 
 /// A bridge and a gateway's address on it.
@@ -69,11 +68,11 @@ impl At {
     async fn forward(
         self: Arc<Self>,
         socket: Weak<UdpSocket>,
-        request: Box<Request>,
+        onward: Box<Onward>,
         permit: Permit,
         from: SocketAddr,
     ) {
-        let reply = self.service.forward(&request, false).await;
+        let reply = self.service.forward(&onward, false).await;
         // The socket may be closed by now: this process is about to end and another answers. Then
         // a socket that exists for the moment of sending only takes nothing away from that one.
         let socket = socket
@@ -146,8 +145,8 @@ impl At {
             let reply = match self.service.decide(&message, &self.bridge, source, &account, true) {
                 Verdict::Reply(reply) => reply,
                 Verdict::Silence => return Ok(()),
-                Verdict::Forward(request, permit) => {
-                    let reply = self.service.forward(&request, true).await;
+                Verdict::Forward(onward, permit) => {
+                    let reply = self.service.forward(&onward, true).await;
                     drop(permit);
                     reply
                 }
@@ -213,9 +212,9 @@ impl Desk {
         match self.at.service.decide(bytes, &self.at.bridge, from.ip(), account, false) {
             Verdict::Silence => {}
             Verdict::Reply(reply) => self.at.send(&self.socket, &reply, from),
-            Verdict::Forward(request, permit) => {
+            Verdict::Forward(onward, permit) => {
                 let socket = Arc::downgrade(&self.socket);
-                tokio::spawn(Arc::clone(&self.at).forward(socket, request, permit, from));
+                tokio::spawn(Arc::clone(&self.at).forward(socket, onward, permit, from));
             }
         }
     }

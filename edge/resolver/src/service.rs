@@ -1,6 +1,6 @@
 //! What is done with one query, wherever it came in.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
@@ -29,8 +29,18 @@ pub(crate) enum Verdict {
     Reply(Vec<u8>),
     /// Send nothing.
     Silence,
-    /// Ask upstream.
-    Forward(Box<Request>, Permit),
+    /// Ask others.
+    Forward(Box<Onward>, Permit),
+}
+
+/// A question that is not ours to answer.
+#[derive(Debug)]
+pub(crate) struct Onward {
+    request: Request,
+    /// The resolver in the asker's container.
+    inner: Option<SocketAddr>,
+    /// Whether the host's servers may be asked.
+    upstream: bool,
 }
 
 impl Service {
@@ -92,18 +102,26 @@ impl Service {
             Answer::NxDomain => (Count::NoName, Code::NoName, Vec::new()),
             Answer::Refused => (Count::Refused, Code::Refused, Vec::new()),
             Answer::Forward => match self.fairness.forward(account) {
-                Some(permit) => return Verdict::Forward(Box::new(request), permit),
+                Some(permit) => return self.onward(request, bridge, source, permit),
                 None => (Count::TooManyForwards, Code::Failed, Vec::new()),
             },
         };
         self.counted(count, Verdict::Reply(request.reply(code, &records, limit)))
     }
 
-    /// Asks upstream and makes the reply; a failure (SERVFAIL) if no server answers.
-    pub(crate) async fn forward(&self, request: &Request, stream: bool) -> Vec<u8> {
+    fn onward(&self, request: Request, bridge: &str, source: IpAddr, permit: Permit) -> Verdict {
+        let names = self.names();
+        let asker = names.asker(bridge, source.to_canonical());
+        let (inner, upstream) = asker.map_or((None, false), |asker| (asker.inner, asker.forward));
+        Verdict::Forward(Box::new(Onward { request, inner, upstream }), permit)
+    }
+
+    /// Asks others and makes the reply; a failure (SERVFAIL) if no server answers.
+    pub(crate) async fn forward(&self, onward: &Onward, stream: bool) -> Vec<u8> {
+        let Onward { request, inner, upstream } = onward;
         let limit = if stream { STREAM } else { request.datagram() };
         let own = |address| self.names().is_gateway(address);
-        match self.forwarder.ask(request, stream, own, &self.counters).await {
+        match self.forwarder.ask(request, stream, (*inner, *upstream), own, &self.counters).await {
             Some(reply) => {
                 self.counters.add(Count::Forwarded);
                 request.pass(reply, limit)

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use weft_lab::{Container, Host, Lab, LabConfig, Process};
+
+use crate::{Ran, run};
 
 /// What a test's cluster is to be like.
 #[derive(Debug, Clone)]
@@ -26,6 +28,9 @@ pub struct Topology {
     pub environment: Vec<(&'static str, &'static str)>,
     /// `WEFT_SHORTCUT` by host; who is not named has what the test's own environment says, or the default.
     pub shortcut: Vec<(&'static str, &'static str)>,
+    /// What the daemon of a host has in its environment, and nobody else's. Called before the daemon starts:
+    /// what the variables name can be made there.
+    pub of_host: fn(&Host) -> Vec<(&'static str, PathBuf)>,
 }
 
 impl Default for Topology {
@@ -39,6 +44,7 @@ impl Default for Topology {
             resolv_conf,
             environment: Vec::new(),
             shortcut: Vec::new(),
+            of_host: |_| Vec::new(),
         }
     }
 }
@@ -48,59 +54,9 @@ impl Default for Topology {
 pub struct Cluster {
     lab: Lab,
     environment: Vec<(&'static str, &'static str)>,
+    of_host: fn(&Host) -> Vec<(&'static str, PathBuf)>,
     shortcut: Mutex<BTreeMap<String, &'static str>>,
     daemons: Mutex<BTreeMap<String, Process>>,
-}
-
-/// What came of a command.
-#[derive(Debug)]
-pub struct Ran {
-    /// Its exit status; `None`: ended by a signal.
-    pub code: Option<i32>,
-    /// What it printed.
-    pub stdout: String,
-    /// What it complained about.
-    pub stderr: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
-impl Ran {
-    /// Whether it ended with 0.
-    pub fn is_ok(&self) -> bool {
-        self.code == Some(0)
-    }
-
-    /// What it printed; panics when it failed.
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert!(self.is_ok(), "failed with {:?}:\n{}{}", self.code, self.stdout, self.stderr);
-        self.stdout
-    }
-
-    /// What it complained about; panics when it did not fail with this status.
-    #[track_caller]
-    pub fn fails(self, code: i32) -> String {
-        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
-        self.stderr
-    }
-}
-
-/// Runs a command to its end.
-#[track_caller]
-pub fn run(mut command: Command) -> Ran {
-    match command.stdin(Stdio::null()).output() {
-        Ok(output) => output.into(),
-        Err(error) => panic!("cannot run {command:?}: {error}"),
-    }
 }
 
 /// The program under test: `$WEFT_BIN`, or `weft` where cargo puts what it builds.
@@ -266,6 +222,7 @@ impl Cluster {
         let cluster = Self {
             lab,
             environment: topology.environment,
+            of_host: topology.of_host,
             shortcut: Mutex::new(shortcut.collect()),
             daemons: Mutex::default(),
         };
@@ -325,6 +282,7 @@ impl Cluster {
             || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(&log) };
         let (Ok(out), Ok(err)) = (open(), open()) else { panic!("cannot write {}", log.display()) };
         command.envs(self.environment.iter().copied());
+        command.envs((self.of_host)(self.host(host)));
         command.envs(self.setting(host).map(|setting| ("WEFT_SHORTCUT", setting)));
         command.arg("daemon").stdin(Stdio::null()).stdout(out).stderr(err);
         let daemon = Process::spawn(command).unwrap_or_else(|e| panic!("no daemon: {e}"));

@@ -12,12 +12,14 @@ pub mod frame;
 mod link;
 pub mod packet;
 pub mod probe;
+mod ran;
 pub mod stream;
 mod traffic;
 
-pub use cluster::{Attached, Cluster, Ran, Topology, run, until, weft_binary, within};
+pub use cluster::{Attached, Cluster, Topology, until, weft_binary, within};
 pub use dump::{difference, dump};
 pub use link::Capture;
 pub use packet::Vxlan;
 pub use probe::{Probe, Report};
+pub use ran::{Ran, run};
 pub use traffic::Traffic;

@@ -12,7 +12,7 @@ use weft_model::{
 };
 use weft_state::rejection::Code;
 
-use super::attachment::{Attachment, NetnsRef};
+use super::attachment::{Attachment, Inside, NetnsRef};
 use super::refusal::Refusal;
 use super::{Agent, State};
 
@@ -25,7 +25,7 @@ const LOCAL_DEADLINE: Duration = Duration::from_secs(10);
 const NAMES_DEADLINE: Duration = Duration::from_millis(300);
 
 /// How many times an attach asks for addresses again when others take what it was granted.
-const LEASE_TRIES: usize = 3;
+pub(super) const LEASE_TRIES: usize = 3;
 
 /// A wish to attach.
 #[derive(Debug, Clone)]
@@ -118,17 +118,7 @@ impl Agent {
         network: Network,
         wait: Duration,
     ) -> Result<Attached, Refusal> {
-        let (store, record) = (self.store.clone(), attachment.clone());
-        // The update that told of the network may not be on disk yet: killed now, this daemon would
-        // come back with a container on a network that it does not know.
-        let rows = self.state().knowledge.taking_part(network.id);
-        let written = tokio::task::spawn_blocking(move || {
-            let bytes = serde_json::to_vec(&record).map_err(Refusal::internal)?;
-            let rows = rows.iter().map(|row| (row.key().to_string(), row.value())).collect();
-            store.put_record_on(&record.record_key(), &bytes, rows).map_err(Refusal::internal)
-        });
-        let written = written.await.map_err(Refusal::internal).flatten();
-        if let Err(refusal) = written {
+        if let Err(refusal) = self.write_down(attachment.clone()).await {
             self.take_back(&attachment).await;
             return Err(refusal);
         }
@@ -141,8 +131,22 @@ impl Agent {
         }
     }
 
+    /// Writes an attachment to disk, where it survives whatever happens next.
+    pub(super) async fn write_down(&self, attachment: Attachment) -> Result<(), Refusal> {
+        let store = self.store.clone();
+        // The update that told of the network may not be on disk yet: killed now, this daemon would
+        // come back with a container on a network that it does not know.
+        let rows = self.state().knowledge.taking_part(attachment.endpoint.network);
+        let written = tokio::task::spawn_blocking(move || {
+            let bytes = serde_json::to_vec(&attachment).map_err(Refusal::internal)?;
+            let rows = rows.iter().map(|row| (row.key().to_string(), row.value())).collect();
+            store.put_record_on(&attachment.record_key(), &bytes, rows).map_err(Refusal::internal)
+        });
+        written.await.map_err(Refusal::internal).flatten()
+    }
+
     /// Waits until the kernel has it and the other nodes know of it, both at once.
-    async fn finish(
+    pub(super) async fn finish(
         self: &Arc<Self>,
         attachment: Attachment,
         network: Network,
@@ -162,10 +166,14 @@ impl Agent {
         Ok(Attached { attachment, network, mtu, behind, unpublished })
     }
 
-    async fn wait_for_kernel(&self, attachment: &Attachment, sequence: u64) -> Result<(), Refusal> {
+    pub(super) async fn wait_for_kernel(
+        &self,
+        attachment: &Attachment,
+        sequence: u64,
+    ) -> Result<(), Refusal> {
         let host_end = device::host_end(attachment.endpoint.id);
         let section = weft_kernel::Section::of_device(&host_end);
-        let inside = weft_kernel::Section::Container(attachment.netns.id());
+        let inside = attachment.netns().map(|netns| weft_kernel::Section::Container(netns.id()));
         let progress = self.driver.applied(sequence, LOCAL_DEADLINE).await.ok_or_else(|| {
             Refusal::Internal(format!(
                 "the kernel did not take the endpoint in within {} s; see `weft status`",
@@ -174,7 +182,7 @@ impl Agent {
         })?;
         let own = progress.faults.iter().find(|f| {
             let at = f.key.section();
-            at == section || at == inside
+            at == section || Some(&at) == inside.as_ref()
         });
         if let Some(f) = own {
             return Err(Refusal::Fault { object: f.key.to_string(), fault: f.fault.clone() });
@@ -184,7 +192,7 @@ impl Agent {
     }
 
     /// Undoes an attach that failed half-way.
-    async fn take_back(self: &Arc<Self>, attachment: &Attachment) {
+    pub(super) async fn take_back(self: &Arc<Self>, attachment: &Attachment) {
         if let Err(error) = self.remove_attachments(vec![attachment.endpoint.id]).await {
             tracing::warn!(endpoint = %attachment.endpoint.name, %error, "not taken back whole");
         }
@@ -198,11 +206,11 @@ fn existing(
     network: &Network,
     wish: &Attach,
 ) -> Result<Option<Attachment>, Refusal> {
-    let here = state.knowledge.attachments.values().find(|a| {
-        a.netns.cookie == netns.cookie
-            && a.netns.boot == netns.boot
-            && a.endpoint.network == network.id
-    });
+    let here = state
+        .knowledge
+        .attachments
+        .values()
+        .find(|a| is_in(a, netns) && a.endpoint.network == network.id);
     let Some(known) = here else { return Ok(None) };
     if known.endpoint.name != wish.name {
         return Err(Refusal::reject(
@@ -230,7 +238,7 @@ fn existing(
 }
 
 /// A bridge has 1,023 ports at most (`BR_MAX_PORTS`, net/bridge/br_private.h); one is the VTEP's.
-fn refuse_if_full(state: &State, network: &Network) -> Result<(), Refusal> {
+pub(super) fn refuse_if_full(state: &State, network: &Network) -> Result<(), Refusal> {
     const MOST: usize = 1022;
     let here = state.knowledge.attachments.values().filter(|a| a.endpoint.network == network.id);
     if here.count() < MOST {
@@ -248,7 +256,11 @@ fn refuse_if_full(state: &State, network: &Network) -> Result<(), Refusal> {
 }
 
 /// What was asked for by address may be another container's of this host.
-fn refuse_if_used(state: &State, network: &Network, wanted: &[Offset]) -> Result<(), Refusal> {
+pub(super) fn refuse_if_used(
+    state: &State,
+    network: &Network,
+    wanted: &[Offset],
+) -> Result<(), Refusal> {
     let endpoints = state.knowledge.attachments.values().map(|a| &a.endpoint);
     let mut here = endpoints.filter(|e| e.network == network.id);
     let taken = here.find_map(|e| {
@@ -330,7 +342,7 @@ fn insert(
     netns: &NetnsRef,
     offsets: &[Offset],
 ) -> Result<Attachment, Refusal> {
-    let mine = |a: &&Attachment| a.netns.cookie == netns.cookie && a.netns.boot == netns.boot;
+    let mine = |a: &&Attachment| is_in(a, netns);
     let siblings: Vec<Attachment> =
         state.knowledge.attachments.values().filter(mine).cloned().collect();
     let container =
@@ -354,7 +366,7 @@ fn insert(
     let attachment = Attachment {
         endpoint,
         interface: free_interface(&siblings),
-        netns: netns.clone(),
+        inside: Inside::Netns(netns.clone()),
         order: state.next_order,
     };
     state.next_order += 1;
@@ -372,8 +384,12 @@ fn addresses_at(network: &Network, asked: &[IpAddr], offsets: &[Offset]) -> Vec<
     network.subnets.iter().filter_map(at).collect()
 }
 
+fn is_in(attachment: &Attachment, netns: &NetnsRef) -> bool {
+    attachment.netns().is_some_and(|a| a.cookie == netns.cookie && a.boot == netns.boot)
+}
+
 /// An identifier whose interface name no other endpoint of this host has.
-fn fresh_endpoint(state: &State) -> EndpointId {
+pub(super) fn fresh_endpoint(state: &State) -> EndpointId {
     loop {
         let id = EndpointId(rand::random());
         let name = device::host_end(id);

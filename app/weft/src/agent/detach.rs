@@ -1,6 +1,6 @@
 //! Detach: endpoints go, asked for or because their namespace is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,8 @@ use weft_model::{Endpoint, EndpointId, Name, NetworkId};
 use weft_state::rejection::Code;
 
 use super::Agent;
-use super::attach::offsets_of;
+use super::attach::{boot_id, offsets_of};
+use super::attachment::Attachment;
 use super::refusal::Refusal;
 use super::uplink::written;
 
@@ -53,7 +54,10 @@ impl Agent {
                 wish.name.as_ref().is_none_or(|n| {
                     a.endpoint.name == *n || a.endpoint.id.to_string() == n.as_str()
                 }) && network.is_none_or(|n| a.endpoint.network == n)
-                    && wish.netns.as_ref().is_none_or(|p| same_netns(&a.netns, p))
+                    && wish
+                        .netns
+                        .as_ref()
+                        .is_none_or(|p| a.netns().is_some_and(|netns| same_netns(netns, p)))
             };
             let found: Vec<EndpointId> =
                 state.knowledge.attachments.values().filter(fits).map(|a| a.endpoint.id).collect();
@@ -74,7 +78,24 @@ impl Agent {
                 hint,
             ));
         }
+        self.refuse_lent(&ids)?;
         self.remove_attachments(ids).await
+    }
+
+    /// What a container runtime has is taken away through it: it would not notice.
+    fn refuse_lent(&self, ids: &[EndpointId]) -> Result<(), Refusal> {
+        let state = self.state();
+        let attachments = ids.iter().filter_map(|id| state.knowledge.attachments.get(id));
+        let Some(lent) = attachments.into_iter().find(|a| a.lent().is_some()) else {
+            return Ok(());
+        };
+        let name = &lent.endpoint.name;
+        Err(Refusal::reject(
+            Code::Denied,
+            "NAME",
+            format!("'{name}' is a container of Docker's"),
+            format!("use `docker network disconnect NETWORK {name}`, or stop the container"),
+        ))
     }
 
     /// Takes attachments away: from disk, from the kernel, from the servers.
@@ -137,7 +158,8 @@ impl Agent {
     /// Under the lock, so that a namespace that is just being attached is not forgotten.
     fn forget_idle_namespaces(&self) {
         let state = self.state();
-        let live = state.knowledge.attachments.values().map(|a| a.netns.id()).collect();
+        let attachments = state.knowledge.attachments.values();
+        let live = attachments.filter_map(|a| Some(a.netns()?.id())).collect();
         self.driver.keep_netns(live);
     }
 
@@ -161,13 +183,12 @@ impl Agent {
     async fn remove_gone(self: &Arc<Self>, missing: &mut BTreeMap<EndpointId, u32>) {
         let attachments: Vec<_> = self.state().knowledge.attachments.values().cloned().collect();
         let looked = tokio::task::spawn_blocking(move || {
-            attachments
-                .into_iter()
-                .filter(|a| !a.netns.is_alive())
-                .map(|a| a.endpoint.id)
-                .collect::<Vec<_>>()
+            let links = links_of_lent(attachments.iter())?;
+            let boot = boot_id();
+            let gone = attachments.into_iter().filter(|a| a.is_gone(&boot, &links));
+            Ok::<_, weft_kernel::Fault>(gone.map(|a| a.endpoint.id).collect::<Vec<_>>())
         });
-        let Ok(absent) = looked.await else { return };
+        let Ok(Ok(absent)) = looked.await else { return };
         missing.retain(|id, _| absent.contains(id));
         let mut gone = Vec::new();
         for id in absent {
@@ -220,4 +241,16 @@ impl Agent {
 fn same_netns(netns: &super::attachment::NetnsRef, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     netns.path == path || std::fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == netns.inode)
+}
+
+/// Of the host's ends of pairs that are lent, those that are there.
+///
+/// # Errors
+/// When the host's links cannot be read.
+pub(super) fn links_of_lent<'a>(
+    attachments: impl Iterator<Item = &'a Attachment>,
+) -> Result<BTreeSet<String>, weft_kernel::Fault> {
+    let wanted: BTreeSet<String> =
+        attachments.filter(|a| a.lent().is_some()).map(Attachment::host_end).collect();
+    if wanted.is_empty() { Ok(wanted) } else { weft_linux::links_named(&wanted) }
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use weft_dns::NameTable;
 use weft_kernel::{
-    Attach, Fault, FaultKind, KernelState, Key, NetnsId, Scope, Section, ShortcutKey, Traffic,
+    Attach, Fault, FaultKind, KernelState, Key, Netns, NetnsId, Scope, Section, ShortcutKey,
+    Traffic,
 };
 use weft_linux::{Event, Linux};
 use weft_model::Generation;
@@ -61,7 +62,19 @@ pub(crate) struct WantedNames {
     pub(crate) table: Arc<NameTable>,
 }
 
+/// A pair to be made whose other end a container runtime will take.
+#[derive(Debug, Clone)]
+pub(crate) struct Lend {
+    /// The host's end.
+    pub(crate) link: String,
+    /// The other one, in the host's namespace until it is taken.
+    pub(crate) peer: String,
+    /// The other one's MAC.
+    pub(crate) peer_mac: [u8; 6],
+}
+
 enum Message {
+    Lend(Lend),
     Plan { sequence: u64, view: Box<View>, complete: bool },
     RegisterNetns(NetnsRef),
     KeepNetns(Vec<NetnsId>),
@@ -135,6 +148,7 @@ impl Driver {
                 progress: progress_in,
                 names: names_in,
                 generations: BTreeMap::new(),
+                lends: Vec::new(),
                 wanted: KernelState::new(),
                 begun: Instant::now(),
                 seen: false,
@@ -153,6 +167,12 @@ impl Driver {
     /// Makes a namespace known, before the first plan that mentions it.
     pub(crate) fn register_netns(&self, netns: &NetnsRef) {
         self.send(Message::RegisterNetns(netns.clone()));
+    }
+
+    /// Has a pair made as soon as a plan has its host's end, and before anything of that is done:
+    /// to be called before the plan is handed over.
+    pub(crate) fn lend(&self, lend: Lend) {
+        self.send(Message::Lend(lend));
     }
 
     /// Forgets all namespaces but these.
@@ -216,6 +236,8 @@ struct Loop {
     names: watch::Sender<WantedNames>,
     /// The cluster generation of each view that is not yet applied.
     generations: BTreeMap<u64, Generation>,
+    /// Pairs to be made once they are planned.
+    lends: Vec<Lend>,
     wanted: KernelState,
     begun: Instant,
     /// Whether everything has been read once.
@@ -281,6 +303,10 @@ impl Loop {
                         tracing::warn!(path = %netns.path.display(), %fault, "namespace not found");
                     }
                 }
+                Message::Lend(lend) => {
+                    self.lends.retain(|other| other.link != lend.link);
+                    self.lends.push(lend);
+                }
                 Message::KeepNetns(live) => self.linux.keep_netns(&live),
                 Message::Event(Event::Dirty(scope)) => self.machine.on_dirty(scope),
                 Message::Event(Event::Overrun) => self.machine.on_overrun(),
@@ -304,6 +330,7 @@ impl Loop {
         }
         let plan = self.planner.plan(view);
         self.wanted = plan.kernel.clone();
+        self.make_lends();
         let want = if complete {
             plan.kernel
         } else {
@@ -316,6 +343,21 @@ impl Loop {
             generation: plan.generation,
             table: plan.names,
         });
+    }
+
+    /// One that cannot be made is a fault of its link, which cannot be put then.
+    fn make_lends(&mut self) {
+        for lend in std::mem::take(&mut self.lends) {
+            let key = Key::Link(Netns::Host, lend.link.clone());
+            let Some(weft_kernel::Object::Link(link)) = self.wanted.get(&key) else {
+                self.lends.push(lend);
+                continue;
+            };
+            if let Err(fault) = self.linux.lend(&lend.link, &lend.peer, link, lend.peer_mac) {
+                tracing::warn!(link = %lend.link, %fault, "not made");
+            }
+            self.machine.on_dirty(Scope::Cheap);
+        }
     }
 
     fn observe(&mut self, scope: Scope) {

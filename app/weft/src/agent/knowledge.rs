@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weft_model::{
     ClusterState, EndpointId, Generation, Network, NetworkId, NodeId, OffsetSet, Row, RowKey,
 };
-use weft_plan::{Container, HostFacts, Interface, NetworkView, Peer, View};
+use weft_plan::{Container, HostFacts, Inside, Interface, NetworkView, Peer, View};
 use weft_state::Write;
 
 use super::attachment::Attachment;
@@ -20,6 +20,8 @@ pub(crate) struct Knowledge {
     pub(crate) vxlan_port: u16,
     pub(crate) rows: ClusterState,
     pub(crate) attachments: BTreeMap<EndpointId, Attachment>,
+    /// Addresses that a container runtime has been promised for an endpoint that it will ask for.
+    pub(crate) promised: BTreeMap<NetworkId, OffsetSet>,
     networks: BTreeMap<NetworkId, Arc<NetworkView>>,
     /// Where the other nodes of those networks are.
     peers: BTreeSet<IpAddr>,
@@ -33,6 +35,7 @@ impl Knowledge {
             vxlan_port,
             rows: ClusterState::default(),
             attachments: BTreeMap::new(),
+            promised: BTreeMap::new(),
             networks: BTreeMap::new(),
             peers: BTreeSet::new(),
         }
@@ -97,18 +100,20 @@ impl Knowledge {
         Some(gone)
     }
 
-    /// The offsets of `network` that local containers use.
+    /// The offsets of `network` that local containers use, or have been promised.
     pub(crate) fn used(&self, network: &Network) -> OffsetSet {
         let local = self.attachments.values().filter(|a| a.endpoint.network == network.id);
-        local
+        let taken = local
             .flat_map(|a| a.endpoint.addresses.iter())
-            .filter_map(|address| network.offset_of(*address))
-            .collect()
+            .filter_map(|address| network.offset_of(*address));
+        let promised = self.promised.get(&network.id);
+        taken.chain(promised.into_iter().flat_map(OffsetSet::iter)).collect()
     }
 
     /// What servers should be told: endpoints to write, then rows of ours to delete.
     pub(crate) fn unpublished(&self) -> Vec<Write> {
-        let puts = self.attachments.values().map(|a| &a.endpoint).filter(|e| {
+        let joined = self.attachments.values().filter(|a| a.is_joined());
+        let puts = joined.map(|a| &a.endpoint).filter(|e| {
             self.rows.networks.contains_key(&e.network)
                 && self.rows.endpoints.get(&(e.network, e.id)) != Some(e)
         });
@@ -165,14 +170,15 @@ impl Knowledge {
     }
 
     fn containers(&self) -> BTreeMap<weft_model::ContainerId, Container> {
-        let mut ordered: Vec<&Attachment> = self.attachments.values().collect();
+        let joined = self.attachments.values().filter(|a| a.is_joined());
+        let mut ordered: Vec<&Attachment> = joined.collect();
         ordered.sort_by_key(|a| a.order);
         let mut containers = BTreeMap::new();
         for attachment in ordered {
             let container = containers.entry(attachment.container()).or_insert_with(|| Container {
                 id: attachment.container(),
                 name: attachment.endpoint.name.clone(),
-                netns: attachment.netns.id(),
+                inside: attachment.netns().map_or(Inside::Lent, |netns| Inside::Netns(netns.id())),
                 interfaces: Vec::new(),
             });
             container.interfaces.push(Interface {

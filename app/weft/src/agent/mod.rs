@@ -13,9 +13,11 @@ pub(crate) mod cooling;
 pub(crate) mod detach;
 pub(crate) mod driver;
 pub(crate) mod facts;
+pub(crate) mod inner;
 pub(crate) mod keep;
 pub(crate) mod knowledge;
 pub(crate) mod lease;
+pub(crate) mod lend;
 pub(crate) mod names;
 pub(crate) mod publish;
 pub(crate) mod refusal;
@@ -132,6 +134,7 @@ impl Agent {
         let boot = attach::boot_id();
         let mut next_order = 0;
         let mut returning = BTreeMap::new();
+        let mut attachments = Vec::new();
         for (key, bytes) in &stored.records {
             if let Some(network) = key.strip_prefix("returning/") {
                 let offsets = String::from_utf8_lossy(bytes).parse();
@@ -140,18 +143,27 @@ impl Agent {
                 }
                 continue;
             }
+            if !key.starts_with("attachment/") {
+                continue;
+            }
             match serde_json::from_slice::<Attachment>(bytes) {
-                Ok(attachment) if attachment.netns.boot == boot && attachment.netns.is_alive() => {
-                    next_order = next_order.max(attachment.order + 1);
-                    driver.register_netns(&attachment.netns);
-                    knowledge.attach(attachment);
-                }
-                Ok(attachment) => {
-                    tracing::info!(endpoint = %attachment.endpoint.name, "gone while the daemon was away");
-                    store.delete_record(key)?;
-                }
+                Ok(attachment) => attachments.push(attachment),
                 Err(error) => tracing::warn!(%key, %error, "record on disk left out"),
             }
+        }
+        let links = detach::links_of_lent(attachments.iter())
+            .context("cannot read which links the host has")?;
+        for attachment in attachments {
+            if attachment.is_gone(&boot, &links) {
+                tracing::info!(endpoint = %attachment.endpoint.name, "gone while the daemon was away");
+                store.delete_record(&attachment.record_key())?;
+                continue;
+            }
+            next_order = next_order.max(attachment.order + 1);
+            if let Some(netns) = attachment.netns() {
+                driver.register_netns(netns);
+            }
+            knowledge.attach(attachment);
         }
         let peers = knowledge.peers().clone();
         let facts = weft_linux::facts(me.data_address, shortcut.is_on().then_some(&peers))

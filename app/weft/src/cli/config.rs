@@ -47,6 +47,12 @@ pub(crate) struct DaemonConfig {
     pub(crate) shortcut: ShortcutSetting,
     /// Where the shortcut's programs and tables are pinned, in a directory per node.
     pub(crate) bpf_dir: PathBuf,
+    /// Where Docker finds its network driver `weft`; `None`: nowhere.
+    pub(crate) docker_plugin: Option<PathBuf>,
+    /// Where the API of this host's Docker engine is.
+    pub(crate) docker_socket: PathBuf,
+    /// Where the root directory of the engine is seen.
+    pub(crate) docker_root: PathBuf,
 }
 
 /// Whether containers' packets may take the shortcut past bridge and VXLAN device.
@@ -78,6 +84,9 @@ impl Default for DaemonConfig {
             resolv_conf: "/etc/resolv.conf".into(),
             shortcut: ShortcutSetting::Auto,
             bpf_dir: "/sys/fs/bpf/weft".into(),
+            docker_plugin: Some("/run/docker/plugins/weft.sock".into()),
+            docker_socket: "/run/docker.sock".into(),
+            docker_root: "/".into(),
         }
     }
 }
@@ -124,6 +133,15 @@ pub(crate) struct DaemonArgs {
     /// Where programs and tables of the shortcut are pinned [default: /sys/fs/bpf/weft]
     #[arg(long, env = "WEFT_BPF_DIR", hide = true, value_name = "DIR")]
     bpf_dir: Option<PathBuf>,
+    /// Where Docker finds its network driver, or `off` [default: /run/docker/plugins/weft.sock]
+    #[arg(long, env = "WEFT_DOCKER_PLUGIN", value_name = "PATH", value_parser = plugin)]
+    docker_plugin: Option<DockerPlugin>,
+    /// Where the API of this host's Docker engine is [default: /run/docker.sock]
+    #[arg(long, env = "WEFT_DOCKER_SOCKET", value_name = "PATH")]
+    docker_socket: Option<PathBuf>,
+    /// Where the engine's root directory is seen, if it has mounts of its own [default: /]
+    #[arg(long, env = "WEFT_DOCKER_ROOT", hide = true, value_name = "DIR")]
+    docker_root: Option<PathBuf>,
 }
 
 /// The file. Unknown keys are refused: a misspelt one must not be silently without effect.
@@ -146,6 +164,29 @@ struct File {
     resolv_conf: Option<PathBuf>,
     shortcut: Option<ShortcutSetting>,
     bpf_dir: Option<PathBuf>,
+    #[serde(default, deserialize_with = "plugin_word")]
+    docker_plugin: Option<DockerPlugin>,
+    docker_socket: Option<PathBuf>,
+    docker_root: Option<PathBuf>,
+}
+
+/// An absolute path, or `off`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct DockerPlugin(Option<PathBuf>);
+
+fn plugin(text: &str) -> Result<DockerPlugin, String> {
+    match text {
+        "off" => Ok(DockerPlugin(None)),
+        path if path.starts_with('/') && path.ends_with(".sock") => {
+            Ok(DockerPlugin(Some(path.into())))
+        }
+        _ => Err(format!("'{text}' is neither the path of a socket (/…/NAME.sock) nor 'off'")),
+    }
+}
+
+fn plugin_word<'de, D: Deserializer<'de>>(d: D) -> Result<Option<DockerPlugin>, D::Error> {
+    let text = String::deserialize(d)?;
+    plugin(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 /// An address, or `off`.
@@ -211,6 +252,15 @@ impl DaemonConfig {
             resolv_conf: args.resolv_conf.or(file.resolv_conf).unwrap_or(built_in.resolv_conf),
             shortcut: args.shortcut.or(file.shortcut).unwrap_or(built_in.shortcut),
             bpf_dir: args.bpf_dir.or(file.bpf_dir).unwrap_or(built_in.bpf_dir),
+            docker_plugin: args
+                .docker_plugin
+                .or(file.docker_plugin)
+                .map_or(built_in.docker_plugin, |plugin| plugin.0),
+            docker_socket: args
+                .docker_socket
+                .or(file.docker_socket)
+                .unwrap_or(built_in.docker_socket),
+            docker_root: args.docker_root.or(file.docker_root).unwrap_or(built_in.docker_root),
         }
     }
 }
@@ -266,12 +316,13 @@ mod tests {
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
         let file = || {
             let text = "state_dir = '/a'\nvxlan_port = 4790\nmetrics = 'off'\nrun_dir = '/r'\n\
-                        shortcut = 'off'\nbpf_dir = '/p'\n";
+                        shortcut = 'off'\nbpf_dir = '/p'\ndocker_plugin = 'off'\n";
             file(text).unwrap()
         };
         let from_file = DaemonConfig::layered(DaemonArgs::default(), None, file());
         assert_eq!(from_file.state_dir, Path::new("/a"));
         assert_eq!((from_file.vxlan_port, from_file.metrics), (4790, None));
+        assert_eq!(from_file.docker_plugin, None);
         assert_eq!(from_file.socket, Path::new("/r/weft.sock"));
         assert_eq!(
             (from_file.shortcut, from_file.bpf_dir.as_path()),
@@ -302,6 +353,10 @@ mod tests {
             ("data_address = '172.10.0'", "data_address = '172.10.0'"),
             ("shortcut = 'on'", "unknown variant `on`, expected one of `auto`, `off`, `clsact`"),
             ("shortcut = true", "shortcut = true"),
+            (
+                "docker_plugin = 'on'",
+                "'on' is neither the path of a socket (/…/NAME.sock) nor 'off'",
+            ),
         ] {
             let error = file(text).unwrap_err();
             assert!(error.contains(named) && error.contains("weft.toml"), "{text}: {error}");

@@ -201,8 +201,10 @@ fn objects(endpoint: &Endpoint, here: Option<&Attachment>, on: Option<(&Network,
     let mut asked = Asked::default();
     if let Some(attachment) = here {
         asked.sections.insert(Section::of_device(&device::host_end(endpoint.id)));
-        let netns = Netns::Container(attachment.netns.id());
-        asked.sections.insert(Key::Up(netns, attachment.interface.clone()).section());
+        if let Some(netns) = attachment.netns() {
+            let netns = Netns::Container(netns.id());
+            asked.sections.insert(Key::Up(netns, attachment.interface.clone()).section());
+        }
     } else if let Some((network, node)) = on {
         let (vni, mac) = (network.vni, endpoint.mac.0);
         let addresses = endpoint.addresses.iter().copied();

@@ -36,6 +36,7 @@ use crate::agent::shortcut::{self, Shortcut};
 use crate::agent::uplink::Uplink;
 use crate::agent::{Agent, OwnNode, facts};
 use crate::cli::{DaemonConfig, ShortcutSetting};
+use crate::docker;
 use crate::server;
 
 use identity::{IdentityFiles, StoredIdentity};
@@ -58,12 +59,20 @@ struct Running {
     tasks: Mutex<JoinSet<()>>,
 }
 
+/// How much Docker's client may log, whatever else is logged.
+const DOCKERS_ANSWERS: &str = "bollard=info";
+
 /// Runs the daemon until it is told to stop. Stopping leaves the kernel and the resolver as they are.
 ///
 /// # Errors
 /// When the socket, the state directory or the identity cannot be used.
 pub(crate) fn run(config: DaemonConfig) -> anyhow::Result<()> {
     init_log(&config.log, config.log_json)?;
+    // Or what a thread freed before it fell asleep would stay: the start of the shortcut reads all of the
+    // kernel's type information.
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "freed memory is given back late");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -76,7 +85,9 @@ pub(crate) fn run(config: DaemonConfig) -> anyhow::Result<()> {
 
 fn init_log(filter: &str, json: bool) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .with_context(|| format!("'{filter}' is not a log filter, as --log takes one"))?;
+        .with_context(|| format!("'{filter}' is not a log filter, as --log takes one"))?
+        // What it hears of containers, it would log whole: their environment is full of secrets.
+        .add_directive(DOCKERS_ANSWERS.parse().context("the log filter's own part")?);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -115,6 +126,16 @@ async fn serve(config: DaemonConfig) -> anyhow::Result<()> {
         }
         // It may have been a node before, and left.
         None => shortcut::remove_left(&daemon.shortcut_wish(), None),
+    }
+    if let Some(plugin) = daemon.config.docker_plugin.clone() {
+        let (engine, root) =
+            (daemon.config.docker_socket.clone(), daemon.config.docker_root.clone());
+        let sockets = docker::Sockets { plugin, engine, root };
+        // A host need not have Docker, and everything else works without.
+        if let Err(error) = docker::start(daemon.clone(), &sockets).await {
+            let socket = sockets.plugin.display();
+            tracing::warn!(%socket, %error, "Docker is not served; --docker-plugin off says that it need not be");
+        }
     }
     if let Some(address) = daemon.config.metrics {
         let metered = daemon.clone();

@@ -86,7 +86,8 @@ impl FakeKernel {
         });
         match &link.kind {
             LinkKind::Bridge => self.free_ports(name),
-            LinkKind::Vxlan { .. } => {}
+            // What is inside a container that a runtime looks after is not ours to see.
+            LinkKind::Vxlan { .. } | LinkKind::Lent => {}
             LinkKind::Veth { peer_netns, peer } => {
                 self.take_away(&Key::Link(*peer_netns, peer.clone()));
             }

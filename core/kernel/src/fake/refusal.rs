@@ -35,6 +35,8 @@ pub(super) enum Refusal {
     NetnsGone,
     /// Somebody else's object is there.
     Taken,
+    /// There is no such pair: steps make none.
+    NotLent,
 }
 
 pub(super) fn fault(step: &Step, refused: &Refusal) -> Fault {
@@ -47,6 +49,9 @@ pub(super) fn fault(step: &Step, refused: &Refusal) -> Fault {
             "somebody else's object is there".to_owned(),
             "rename or remove the other object".to_owned(),
         ),
+        Refusal::NotLent => {
+            (ENODEV, "the container's end is gone".to_owned(), "restart the container".to_owned())
+        }
     };
     Fault { call: format!("{verb} {:?}", step.key()), errno, message, kind: kind_of(refused), hint }
 }
@@ -72,9 +77,17 @@ impl FakeKernel {
                 {
                     return Some(Refusal::NetnsGone);
                 }
-                self.put_errno(key, object).map(Refusal::Errno)
+                match self.put_errno(key, object) {
+                    None if self.is_not_lent(key, object) => Some(Refusal::NotLent),
+                    errno => errno.map(Refusal::Errno),
+                }
             }
         }
+    }
+
+    fn is_not_lent(&self, key: &Key, object: &Object) -> bool {
+        let lent = matches!(object, Object::Link(Link { kind: LinkKind::Lent, .. }));
+        lent && self.ours.get(key).is_none()
     }
 
     fn netns_of(&self, key: &Key) -> Option<Netns> {
@@ -194,7 +207,8 @@ impl FakeKernel {
             return (old.kind != link.kind).then_some(EEXIST);
         }
         let taken = match &link.kind {
-            LinkKind::Bridge => false,
+            // That one is missing is another refusal.
+            LinkKind::Bridge | LinkKind::Lent => false,
             LinkKind::VethPeer => return Some(ENODEV),
             LinkKind::Veth { peer_netns, peer } => {
                 let end = Key::Link(*peer_netns, peer.clone());

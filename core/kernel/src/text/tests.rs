@@ -109,6 +109,20 @@ fn links_print_as_ip_does() {
         "we-0000000000a1@eth0: mtu 1450 master wb-570001 link/ether 02:01:00:00:00:05 veth link-netns 7 \
          bridge_slave learning off neigh_suppress off locked on alias weft endpoint web-1",
     );
+    let port = Port { bridge: "wb-570001".into(), neigh_suppress: false, locked: true };
+    check(
+        Key::Link(Netns::Host, "we-0000000000a2".into()),
+        Object::Link(Link {
+            kind: LinkKind::Lent,
+            mac: MAC,
+            mtu: 1450,
+            alias: "weft lent web-2".into(),
+            port: Some(port),
+        }),
+        "link we-0000000000a2",
+        "we-0000000000a2: mtu 1450 master wb-570001 link/ether 02:01:00:00:00:05 veth lent \
+         bridge_slave learning off neigh_suppress off locked on alias weft lent web-2",
+    );
     let kind = LinkKind::Vxlan { vni: 5_701_633, local: ip("172.10.0.15"), port: 4789 };
     check(
         Key::Link(Netns::Host, "wv-570001".into()),

@@ -4,7 +4,8 @@
 //! node a 172.10.0.15                          a host and its VTEP's address
 //! network web vni 5701633 10.3.0.0/24         further words: internal, overlap, mtu 1300
 //! member a of web                             takes part, without a container
-//! endpoint web-1 on a in web 10.3.0.2         further words: alias www, source 192.168.0.0/16
+//! endpoint web-1 on a in web 10.3.0.2         further words: alias www, source 192.168.0.0/16,
+//!                                             lent (a container runtime has its other end)
 //! gone web-1 in web                           that endpoint, or
 //! gone node b                                 that node
 //! host a mtu 9000                             also: no-ipv6, uplink eth0,
@@ -16,7 +17,7 @@
 //! The same name on the same node is the same container; its interfaces are `eth0`, `eth1` … in
 //! the order they were told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use weft_model::{
     ContainerId, Endpoint, EndpointId, Generation, Lease, Mac, Name, Network, NetworkId, NodeId,
     Offset, OffsetSet, Vni,
 };
-use weft_plan::{Container, DropChain, HostFacts, Interface, NetworkView, Peer, View};
+use weft_plan::{Container, DropChain, HostFacts, Inside, Interface, NetworkView, Peer, View};
 
 #[derive(Default)]
 pub(crate) struct Story {
@@ -38,6 +39,7 @@ pub(crate) struct Story {
     members: BTreeMap<NetworkId, BTreeMap<NodeId, Offset>>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     containers: BTreeMap<(NodeId, String), ContainerId>,
+    lent: BTreeSet<ContainerId>,
 }
 
 struct Node {
@@ -132,6 +134,7 @@ impl Story {
         let mut rest = rest.iter();
         while let Some(word) = rest.next() {
             match *word {
+                "lent" => drop(self.lent.insert(endpoint.container)),
                 "alias" => endpoint.aliases.push(parse(rest.next().ok_or("alias of what?")?)?),
                 "source" => endpoint.allow_source.push(parse(rest.next().ok_or("which source?")?)?),
                 address => endpoint.addresses.push(parse(address)?),
@@ -243,12 +246,14 @@ impl Story {
     fn containers_of(&self, node: NodeId) -> BTreeMap<ContainerId, Container> {
         let mut containers = BTreeMap::new();
         for endpoint in self.endpoints.values().filter(|e| e.node == node) {
-            let container = containers.entry(endpoint.container).or_insert_with(|| Container {
-                id: endpoint.container,
-                name: endpoint.name.clone(),
-                netns: NetnsId(endpoint.container.0),
-                interfaces: Vec::new(),
-            });
+            let id = endpoint.container;
+            let inside = match self.lent.contains(&id) {
+                true => Inside::Lent,
+                false => Inside::Netns(NetnsId(id.0)),
+            };
+            let name = endpoint.name.clone();
+            let fresh = Container { id, name, inside, interfaces: Vec::new() };
+            let container = containers.entry(id).or_insert(fresh);
             container.interfaces.push(Interface {
                 network: endpoint.network,
                 endpoint: endpoint.id,

@@ -12,7 +12,7 @@ use weft_model::{
     ContainerId, Endpoint, EndpointId, Generation, Lease, Mac, Network, NetworkId, NodeId, Offset,
     OffsetSet, Vni,
 };
-use weft_plan::{Container, DropChain, HostFacts, Interface, NetworkView, Peer, View};
+use weft_plan::{Container, DropChain, HostFacts, Inside, Interface, NetworkView, Peer, View};
 
 /// The node that is planned for; the others are 1 to 4, and nobody knows 5.
 pub(crate) const HERE: NodeId = NodeId(0);
@@ -51,6 +51,10 @@ pub(crate) enum Change {
         id: u64,
     },
     NoContainer {
+        container: u64,
+    },
+    /// A runtime looks after that container.
+    Lend {
         container: u64,
     },
     Ipv6 {
@@ -93,6 +97,7 @@ pub(crate) fn changes() -> impl Strategy<Value = Vec<Change>> {
             |(container, netns, network, id)| Change::Attach { container, netns, network, id }
         ),
         1 => (0..5_u64).prop_map(|container| Change::NoContainer { container }),
+        2 => (0..5_u64).prop_map(|container| Change::Lend { container }),
         1 => any::<bool>().prop_map(|there| Change::Ipv6 { there }),
         1 => (1280..9000_u32).prop_map(|mtu| Change::Underlay { mtu }),
         1 => prop_oneof!["eth0", "br-lan", "x-570001"].prop_map(|link| Change::Uplink { link }),
@@ -151,6 +156,11 @@ pub(crate) fn apply(view: &mut View, change: &Change) {
         Change::NoContainer { container } => {
             drop(view.containers.remove(&ContainerId(*container)));
         }
+        Change::Lend { container } => {
+            if let Some(container) = view.containers.get_mut(&ContainerId(*container)) {
+                container.inside = Inside::Lent;
+            }
+        }
         Change::Ipv6 { there } => view.facts.ipv6 = *there,
         Change::Underlay { mtu } => view.facts.underlay_mtu = *mtu,
         Change::Uplink { link } => {
@@ -188,8 +198,11 @@ pub(crate) fn attached(view: &View) -> BTreeSet<EndpointId> {
             let known = network
                 .and_then(|n| n.endpoints.get(&interface.endpoint))
                 .is_some_and(|e| e.node == HERE);
-            let link = (container.netns, interface.name.clone());
-            if known && !endpoints.contains(&interface.endpoint) && links.insert(link) {
+            let mut is_free = || match container.inside {
+                Inside::Netns(netns) => links.insert((netns, interface.name.clone())),
+                Inside::Lent => true,
+            };
+            if known && !endpoints.contains(&interface.endpoint) && is_free() {
                 endpoints.insert(interface.endpoint);
             }
         }
@@ -225,7 +238,7 @@ fn attach(view: &mut View, container: u64, netns: u64, network: u64, id: u64) {
     let container = view.containers.entry(id_of).or_insert_with(|| Container {
         id: id_of,
         name: format!("c{container}").parse().unwrap(),
-        netns: NetnsId(netns),
+        inside: Inside::Netns(NetnsId(netns)),
         interfaces: Vec::new(),
     });
     let name = format!("eth{}", container.interfaces.len());

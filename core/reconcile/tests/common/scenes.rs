@@ -33,6 +33,21 @@ pub(crate) fn with_rows(rows: u16) -> KernelState {
     std::iter::once(bridge).chain((0..rows).map(row)).collect()
 }
 
+/// The host's side of a container that has its end from a runtime.
+pub(crate) fn lent() -> KernelState {
+    let chain = Chain { hook: None, rules: vec![] };
+    [
+        (Key::Table(netdev()), Object::Table),
+        (host_link(&wb(1)), link(LinkKind::Bridge, None)),
+        (host_link(&we(1)), link(LinkKind::Lent, Some(&wb(1)))),
+        (Key::DeviceChain(netdev(), we(1), "in".into()), Object::Chain(chain)),
+        (Key::Up(Netns::Host, we(1)), Object::Up),
+        (Key::Fdb(we(1), FdbTable::Bridge, [2; 6]), Object::Fdb(None)),
+    ]
+    .into_iter()
+    .collect()
+}
+
 pub(crate) fn veth() -> KernelState {
     let ns = container(0);
     let kind = LinkKind::Veth { peer_netns: ns, peer: "eth0".into() };

@@ -37,6 +37,7 @@ impl Session<'_> {
         Ok(end.is_some_and(|end| {
             end.kind == "veth"
                 && end.is_marked()
+                && !end.is_lent()
                 && end.lower == Some(info.index)
                 && end.lower_nsid == nsid
         }))
@@ -71,10 +72,19 @@ impl Session<'_> {
             // our kind and our MAC, and no alias, is no stranger.
             let orphan = have.alias.is_empty() && have.mac == Some(want.mac) && same;
             if !have.is_marked() && !orphan {
-                return Err(link::taken(name));
+                let lent = want.kind == LinkKind::Lent && same && have.mac == Some(want.mac);
+                // To delete it would cut off a container.
+                return Err(if lent {
+                    link::unmarked(name, &want.alias)
+                } else {
+                    link::taken(name)
+                });
             }
             if same {
                 return link_write::adjust(&mut self.linux.route, &have, want, bridge);
+            }
+            if want.kind == LinkKind::Lent {
+                return Err(link::end_gone());
             }
             self.owned.clear();
             self.linux.own.saw(name, std::iter::empty());
@@ -98,7 +108,7 @@ impl Session<'_> {
             LinkKind::Veth { peer_netns, peer } => {
                 have.kind == "veth" && self.leads_to(have, *peer_netns, peer)?
             }
-            LinkKind::VethPeer => have.kind == "veth",
+            LinkKind::VethPeer | LinkKind::Lent => have.kind == "veth",
         })
     }
 
@@ -115,16 +125,15 @@ impl Session<'_> {
         match &want.kind {
             LinkKind::Veth { peer_netns, peer } => self.create_veth(name, want, *peer_netns, peer),
             LinkKind::Vxlan { vni, local, port } => {
-                let none = Peer { netns: None, link: None };
                 let socket = &mut self.linux.route;
-                link_write::create(socket, name, want, &none).map_err(|trouble| {
+                link_write::create(socket, name, want, None).map_err(|trouble| {
                     link_write::explain_vxlan(socket, trouble, *vni, *port, Some(*local))
                 })
             }
             LinkKind::Bridge | LinkKind::VethPeer => {
-                let none = Peer { netns: None, link: None };
-                link_write::create(&mut self.linux.route, name, want, &none)
+                link_write::create(&mut self.linux.route, name, want, None)
             }
+            LinkKind::Lent => Err(link::end_gone()),
         }
     }
 
@@ -151,8 +160,8 @@ impl Session<'_> {
             Netns::Host => None,
             Netns::Container(id) => Some(self.inside(id)?.fd.try_clone()?),
         };
-        let peer = Peer { netns: netns.as_ref().map(AsFd::as_fd), link };
-        link_write::create(&mut self.linux.route, name, want, &peer)
+        let peer = Peer { name: peer, netns: netns.as_ref().map(AsFd::as_fd), link };
+        link_write::create(&mut self.linux.route, name, want, Some(&peer))
     }
 
     pub(super) fn delete_link(&mut self, ns: Netns, name: &str) -> Result<(), Trouble> {

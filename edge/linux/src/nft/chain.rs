@@ -182,8 +182,20 @@ pub(crate) fn write_rule(
     rule: &Rule,
     user_data: &[u8],
 ) {
+    let expressions = |w: &mut Writer| expr::write(w, rule, table.family);
+    write_rule_with(w, table, chain, user_data, expressions);
+}
+
+/// A rule of these expressions.
+pub(super) fn write_rule_with(
+    w: &mut Writer,
+    table: &TableName,
+    chain: &str,
+    user_data: &[u8],
+    expressions: impl FnOnce(&mut Writer),
+) {
     write_rules_of(w, table, chain, None);
-    w.nest(NFTA_RULE_EXPRESSIONS, |w| expr::write(w, rule, table.family));
+    w.nest(NFTA_RULE_EXPRESSIONS, expressions);
     w.attr(NFTA_RULE_USERDATA, user_data);
 }
 
@@ -255,6 +267,28 @@ pub(crate) fn rules(
             && chain.is_none_or(|chain| chain == rule.chain)
         {
             found.push(rule);
+        }
+    })
+}
+
+/// The rules of a table in order: the chain of each, and its user data as it is.
+pub(super) fn marks(
+    socket: &mut Socket,
+    table: &TableName,
+) -> Result<Vec<(String, Vec<u8>)>, Refusal> {
+    let request = |w: &mut Writer| {
+        w.header(&nfgenmsg(number(table.family)));
+        w.text(NFTA_RULE_TABLE, &table.name);
+    };
+    socket.dump(GETRULE, request, |found: &mut Vec<_>, kind, body| {
+        let part = |kind| attributes(body.get(4..)?).find(|a| a.kind == kind);
+        // Kernels that do not know the filter send the rules of all tables.
+        if kind == NEWRULE
+            && part(NFTA_RULE_TABLE).is_some_and(|name| name.text() == table.name)
+            && let Some(chain) = part(NFTA_RULE_CHAIN)
+        {
+            let mark = part(NFTA_RULE_USERDATA).map(|mark| mark.value.to_vec());
+            found.push((chain.text(), mark.unwrap_or_default()));
         }
     })
 }

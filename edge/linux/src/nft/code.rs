@@ -18,7 +18,7 @@ const COMMENT: u8 = 0;
 /// Ours; `nft` passes over types it does not know.
 const CODE: u8 = 0x57;
 /// `NFT_USERDATA_MAXLEN`
-const LONGEST: usize = 256;
+pub(super) const LONGEST: usize = 256;
 
 /// User data of a rule; `None` when it is longer than the kernel takes.
 pub(crate) fn user_data(rule: &Rule) -> Option<Vec<u8>> {

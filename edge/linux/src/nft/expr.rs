@@ -1,7 +1,7 @@
 //! Rules as expressions of the kernel's (`linux/netfilter/nf_tables.h`): load a part of the
 //! packet into a register, compare it, act.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV4};
 
 use ipnet::IpNet;
 use weft_kernel::key::NftFamily;
@@ -44,6 +44,8 @@ const CMP_NEQ: u32 = 1;
 const LIMIT_PACKETS: u32 = 0;
 const LIMIT_INVERT: u32 = 1;
 
+const NAT_DNAT: u32 = 1;
+
 /// `IFNAMSIZ`
 const NAME: usize = 16;
 
@@ -56,6 +58,19 @@ pub(crate) fn write(w: &mut Writer, rule: &Rule, family: NftFamily) {
     for statement in &rule.statements {
         e.statement(statement);
     }
+}
+
+/// Writes `dnat to`, which ends a rule in a table of the family `ip`.
+pub(super) fn write_dnat(w: &mut Writer, to: SocketAddrV4) {
+    let mut e = Expressions { w, family: NftFamily::Ip, network: None, transport: None };
+    e.immediate(REGISTER, &to.ip().octets());
+    e.immediate(REGISTER + 1, &to.port().to_be_bytes());
+    e.expression("nat", |w| {
+        w.u32_be(1, NAT_DNAT);
+        w.u32_be(2, u32::from(super::number(NftFamily::Ip)));
+        w.u32_be(3, REGISTER);
+        w.u32_be(5, REGISTER + 1);
+    });
 }
 
 /// The expressions of one rule, and what they have made sure of already.

@@ -8,6 +8,7 @@ mod foreign;
 mod observe;
 mod set;
 mod transaction;
+mod whole;
 
 use weft_kernel::TableName;
 use weft_kernel::key::NftFamily;
@@ -15,6 +16,7 @@ use weft_kernel::key::NftFamily;
 pub(crate) use chain::{Counted, chains, counted, rules};
 pub(crate) use observe::observe;
 pub(crate) use transaction::apply;
+pub(crate) use whole::{WholeChain, WholeRule, WholeTable, is_so, replace};
 
 const SUBSYSTEM: u16 = 10 << 8;
 const NEWTABLE: u16 = SUBSYSTEM;

@@ -48,10 +48,23 @@ pub(crate) fn observe(socket: &mut Socket, found: &mut Found) -> Result<(), Trou
 
 /// Our tables, and whether they are awake.
 fn tables(socket: &mut Socket) -> Result<Vec<(TableName, bool)>, Refusal> {
+    all_tables(socket, is_ours)
+}
+
+/// Whether this table is there, and awake.
+pub(super) fn is_awake(socket: &mut Socket, name: &TableName) -> Result<bool, Refusal> {
+    let found = all_tables(socket, |table| table == name)?;
+    Ok(found.iter().any(|(_, awake)| *awake))
+}
+
+fn all_tables(
+    socket: &mut Socket,
+    wanted: impl Fn(&TableName) -> bool,
+) -> Result<Vec<(TableName, bool)>, Refusal> {
     let request = |w: &mut Writer| w.header(&nfgenmsg(0));
     socket.dump(GETTABLE, request, |found: &mut Vec<_>, kind, body| {
         if kind == NEWTABLE {
-            found.extend(table(body).filter(|(table, _)| is_ours(table)));
+            found.extend(table(body).filter(|(table, _)| wanted(table)));
         }
     })
 }

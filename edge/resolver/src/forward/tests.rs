@@ -102,7 +102,7 @@ fn asking(servers: &[&Fake]) -> Asking {
 
 impl Asking {
     async fn ask(&self, stream: bool) -> Option<Vec<u8>> {
-        self.forwarder.ask(&request(), stream, |_| false, &self.counters).await
+        self.forwarder.ask(&request(), stream, (None, true), |_| false, &self.counters).await
     }
 
     fn strays(&self) -> u64 {
@@ -215,6 +215,40 @@ async fn a_failure_is_answered_only_when_no_server_does_better() {
 }
 
 #[tokio::test]
+async fn the_resolver_in_the_container_is_asked_first_and_perhaps_alone() {
+    fn inside(_: usize, query: &[u8]) -> Vec<Vec<u8>> {
+        vec![good(query, 3)]
+    }
+    fn fails(_: usize, query: &[u8]) -> Vec<Vec<u8>> {
+        let mut reply = good(query, 9);
+        reply[3] = 0x82;
+        vec![reply]
+    }
+    let host = fake(16, 0, answers, answers).await;
+    let inner = fake(17, 0, inside, silent).await;
+    let broken = fake(18, 0, fails, silent).await;
+    let mute = fake(19, 0, silent, silent).await;
+    let asking = asking(&[&host]);
+    let ask = async |server: &Fake, upstream| {
+        let of_asker = (Some(server.address), upstream);
+        let (request, own) = (request(), |_| false);
+        let asked = asking.forwarder.ask(&request, false, of_asker, own, &asking.counters);
+        asked.await.and_then(|reply| reply.last().copied())
+    };
+    let host_was_asked = || host.asked.load(Ordering::Relaxed);
+    assert_eq!(ask(&inner, true).await, Some(3));
+    assert_eq!(host_was_asked(), 0);
+    // Its failure and its silence are no answer where others may be asked.
+    assert_eq!(ask(&broken, true).await, Some(1));
+    assert_eq!(ask(&mute, true).await, Some(1));
+    assert_eq!(host_was_asked(), 2);
+    assert_eq!(ask(&broken, false).await, Some(9));
+    assert_eq!(ask(&mute, false).await, None);
+    assert_eq!(host_was_asked(), 2);
+    assert_eq!(asking.counters.get(Count::InnerSilent), 2);
+}
+
+#[tokio::test]
 async fn what_is_cut_is_fetched_over_tcp() {
     fn cut(_: usize, query: &[u8]) -> Vec<Vec<u8>> {
         let mut reply = good(query, 7);
@@ -254,7 +288,9 @@ async fn our_own_addresses_are_never_asked() {
     let server = fake(14, 0, answers, answers).await;
     let asking = asking(&[&server]);
     let own = |address| address == server.address.ip();
-    assert_eq!(asking.forwarder.ask(&request(), false, own, &asking.counters).await, None);
+    let request = request();
+    let asked = asking.forwarder.ask(&request, false, (None, true), own, &asking.counters);
+    assert_eq!(asked.await, None);
     assert_eq!(server.asked.load(Ordering::Relaxed), 0);
 }
 

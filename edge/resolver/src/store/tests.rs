@@ -23,6 +23,7 @@ fn table(generation: u64, records: std::ops::Range<u32>) -> NameTable {
         addresses: vec![[10, 3, 0, 2].into()],
         networks: vec!["web".to_owned()],
         forward: true,
+        inner: None,
     };
     NameTable {
         generation,

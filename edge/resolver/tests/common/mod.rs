@@ -140,6 +140,7 @@ impl World {
             addresses: plain.iter().map(|address| ip(address)).collect(),
             networks: vec![network.to_owned()],
             forward,
+            inner: None,
         });
         netns
     }
