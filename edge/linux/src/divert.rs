@@ -97,6 +97,33 @@ pub fn divert(netns: &Path, wish: &Divert) -> Result<Diverted, Fault> {
     }
 }
 
+/// Takes a diversion away, when a container that runs on has left its last network of Weft's: it asks
+/// Docker's resolver as before. Where there is none, or no namespace any more, nothing is done.
+///
+/// # Errors
+/// When the path leads to the host's own namespace, or what the kernel refused.
+pub fn undivert(netns: &Path) -> Result<(), Fault> {
+    let call = netns::call(netns);
+    let host = host_netns_id()?;
+    let name = TableName { family: NftFamily::Ip, name: nft::OURS.to_owned() };
+    let done = netns::enter(netns, None, |_, id| {
+        if id == host {
+            return Err(Trouble::new(Errno::EINVAL, "this is the host's own network namespace"));
+        }
+        let mut socket = Socket::open(libc::NETLINK_NETFILTER)?;
+        if !nft::is_there(&mut socket, &name)? {
+            return Ok(());
+        }
+        // First the door is closed, then the guard goes.
+        sysctl::write(ROUTE_LOCALNET, "0")?;
+        nft::remove(&mut socket, &name)
+    });
+    match done {
+        Err(trouble) if netns::is_gone(&trouble) => Ok(()),
+        done => done.map_err(|trouble| trouble.of(call)),
+    }
+}
+
 fn check(wish: &Divert) -> Result<(), Trouble> {
     let wrong = |text: String| Err(Trouble::new(Errno::EINVAL, text));
     let mut hosts = vec![wish.gateway, wish.own];

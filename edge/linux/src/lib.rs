@@ -45,7 +45,7 @@ use weft_kernel::object::Link;
 use weft_kernel::{Fault, KernelState, Netns, NetnsId, Scope, Step, Traffic};
 
 pub use bpf::{Hook, ShortcutConfig, ShortcutOn, remove_shortcut};
-pub use divert::{Divert, Diverted, divert};
+pub use divert::{Divert, Diverted, divert, undivert};
 pub use facts::{facts, legacy_iptables_in_use, refusing_chains};
 pub use link::links_named;
 pub use netns::{host_netns_id, netns_id};

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use common::*;
 use divert_ground::*;
 use weft_kernel::FaultKind;
-use weft_linux::{Divert, Diverted, divert};
+use weft_linux::{Divert, Diverted, divert, undivert};
 
 const DNS: &str = "127.0.0.11:53";
 const ASK_BACK: &str = "10.3.0.2:7353";
@@ -248,6 +248,39 @@ fn other_peoples_tables_stay() {
         assert_eq!(ground.divert(), Ok(Diverted::Unchanged));
         ground.nft("delete table ip weft");
         assert_eq!(ground.container.run(|| nft("list ruleset")), before);
+    });
+}
+
+#[test]
+fn a_diversion_is_taken_away_whole() {
+    in_netns(|| {
+        let ground = Ground::new(DockerRules::Nft);
+        let _docker = FakeDocker::start(&ground.container, DockerRules::Nft);
+        let _weft = serve_host("weft");
+        let path = ground.container.path.clone();
+        // What is not ours to close stays as it is.
+        ground
+            .container
+            .run(|| std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1"))
+            .unwrap();
+        assert_eq!(undivert(&path), Ok(()));
+        assert_eq!(ground.container.run(route_localnet), "1");
+        ground
+            .container
+            .run(|| std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "0"))
+            .unwrap();
+        let before = ground.container.run(|| nft("list ruleset"));
+        assert_eq!(ground.divert(), Ok(Diverted::Done));
+        check_names(&ground);
+        assert_eq!(undivert(&path), Ok(()));
+        assert_eq!(ground.container.run(|| nft("list ruleset")), before);
+        assert_eq!(ground.container.run(route_localnet), "0");
+        let answer = ground.container.run(|| ask(Protocol::Tcp, DNS));
+        assert_eq!(answer.as_deref(), Ok("docker sees 127.0.0.1"));
+        assert_eq!(undivert(&path), Ok(()));
+        let own = format!("/proc/self/task/{}/ns/net", nix::unistd::gettid());
+        assert_eq!(undivert(Path::new(&own)).unwrap_err().errno, libc::EINVAL);
+        assert_eq!(undivert(Path::new("/proc/0/ns/net")), Ok(()));
     });
 }
 

@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(3);
 
 impl Agent {
-    /// Leads the questions of the container in this sandbox here, as soon as it is alive.
+    /// Leads the questions of the container in this sandbox here, as soon as it is alive; no longer, when
+    /// it has left the last network.
     pub(crate) fn lead_names_soon(self: &Arc<Self>, sandbox: PathBuf) {
         let agent = self.clone();
         tokio::spawn(async move {
@@ -48,9 +49,13 @@ impl Agent {
 
     /// True when nothing is left to do.
     async fn lead_names(&self, sandbox: PathBuf) -> bool {
-        let Some(wish) = wish(&self.state(), &sandbox) else { return true };
-        let path = sandbox.clone();
-        let led = tokio::task::spawn_blocking(move || weft_linux::divert(&path, &wish)).await;
+        let (path, wish) = (sandbox.clone(), wish(&self.state(), &sandbox));
+        let led = tokio::task::spawn_blocking(move || match wish {
+            Some(wish) => weft_linux::divert(&path, &wish),
+            // The container has left its last network, and runs on.
+            None => weft_linux::undivert(&path).map(|()| Diverted::Done),
+        });
+        let led = led.await;
         match led {
             Ok(Ok(Diverted::Done | Diverted::Unchanged)) => true,
             Ok(Ok(Diverted::NotYet)) => false,

@@ -14,9 +14,10 @@ use weft_kernel::TableName;
 use weft_kernel::key::NftFamily;
 
 pub(crate) use chain::{Counted, chains, counted, rules};
+pub(crate) use observe::is_there;
 pub(crate) use observe::observe;
 pub(crate) use transaction::apply;
-pub(crate) use whole::{WholeChain, WholeRule, WholeTable, is_so, replace};
+pub(crate) use whole::{WholeChain, WholeRule, WholeTable, is_so, remove, replace};
 
 const SUBSYSTEM: u16 = 10 << 8;
 const NEWTABLE: u16 = SUBSYSTEM;

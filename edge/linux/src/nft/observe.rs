@@ -57,6 +57,11 @@ pub(super) fn is_awake(socket: &mut Socket, name: &TableName) -> Result<bool, Re
     Ok(found.iter().any(|(_, awake)| *awake))
 }
 
+/// Whether there is such a table, awake or not.
+pub(crate) fn is_there(socket: &mut Socket, name: &TableName) -> Result<bool, Trouble> {
+    Ok(!all_tables(socket, |table| table == name)?.is_empty())
+}
+
 fn all_tables(
     socket: &mut Socket,
     wanted: impl Fn(&TableName) -> bool,

@@ -121,6 +121,15 @@ pub(crate) fn replace(socket: &mut Socket, table: &WholeTable) -> Result<(), Tro
     refused.map_or(Ok(()), |(_, refusal)| Err(refusal.into()))
 }
 
+/// Deletes the table with all that is in it; one that is not there is no trouble.
+pub(crate) fn remove(socket: &mut Socket, name: &TableName) -> Result<(), Trouble> {
+    let mut batch = Batch::default();
+    put_table(&mut batch, NEWTABLE, CREATE, name);
+    put_table(&mut batch, DELTABLE, 0, name);
+    let refused: Option<(usize, Refusal)> = socket.transact(&mut batch)?.into_iter().next();
+    refused.map_or(Ok(()), |(_, refusal)| Err(refusal.into()))
+}
+
 fn put_table(batch: &mut Batch, kind: u16, flags: u16, name: &TableName) {
     let w = batch.begin(0, kind, flags);
     w.header(&nfgenmsg(number(name.family)));
