@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 BUILT=$(realpath "${CARGO_TARGET_DIR:-target}/release")
 need_packages iproute2 iputils-ping procps util-linux
 case " $* " in
-*" compare "*) compare=yes ;;
+*" compare "* | *" start "*) compare=yes ;;
 *" plan "* | *" rows "* | *" attach "* | *" memory "*) compare='' ;;
 *) compare=yes ;;
 esac

@@ -11,6 +11,7 @@ mod plan;
 mod pretended;
 mod report;
 mod rows;
+mod start;
 
 use std::process::ExitCode;
 
@@ -26,11 +27,12 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let mut report = Report::default();
     // The comparison comes last: it wants a machine on which nothing is being taken down.
-    let groups: [(Group, &str, Measuring); 5] = [
+    let groups: [(Group, &str, Measuring); 6] = [
         (Group::Plan, "plan", |report, _| plan::measure(report)),
         (Group::Rows, "rows", |report, _| rows::measure(report)),
         (Group::Attach, "attach", |report, _| attach::measure(report)),
         (Group::Memory, "memory", |report, _| memory::measure(report)),
+        (Group::Start, "start", |report, _| start::measure(report)),
         (Group::Compare, "compare", |report, options| compare::measure(report, &options.compare)),
     ];
     let mut failed = false;

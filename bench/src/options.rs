@@ -26,6 +26,8 @@ pub(crate) enum Group {
     Attach,
     /// Memory of the daemon
     Memory,
+    /// Starting Docker's containers, and how soon their names are known
+    Start,
     /// The data path, beside the bare host network and Docker
     Compare,
 }
