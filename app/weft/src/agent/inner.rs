@@ -18,8 +18,9 @@ use super::{Agent, State};
 /// How long the runtime may take to bring the container's namespace to life.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often it is looked at meanwhile: soon, because the container's program starts soon after.
-const LOOK: Duration = Duration::from_millis(3);
+/// How often it is looked at meanwhile, at first and later: soon, because the container's program starts
+/// soon after.
+const LOOK: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(100));
 
 impl Agent {
     /// Leads the questions of the container in this sandbox here, as soon as it is alive; no longer, when
@@ -27,9 +28,10 @@ impl Agent {
     pub(crate) fn lead_names_soon(self: &Arc<Self>, sandbox: PathBuf) {
         let agent = self.clone();
         tokio::spawn(async move {
-            let until = tokio::time::Instant::now() + PATIENCE;
-            while tokio::time::Instant::now() < until {
-                tokio::time::sleep(LOOK).await;
+            let begun = tokio::time::Instant::now();
+            while begun.elapsed() < PATIENCE {
+                let later = begun.elapsed() > Duration::from_secs(2);
+                tokio::time::sleep(if later { LOOK.1 } else { LOOK.0 }).await;
                 // A look at the path is a thousand times cheaper than one behind it.
                 if sandbox.exists() && agent.lead_names(sandbox.clone()).await {
                     return;
