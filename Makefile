@@ -14,10 +14,10 @@ BUILD := $(CARGO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench check fix install
+.PHONY: help build demo test bench check fix install docker-plugin
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 build: ## Build everything for development
 	$(BUILD) build --locked -p weft -p weft-tests --bins --examples
@@ -51,3 +51,11 @@ install: ## Install the program, its manual, completions and service (PREFIX, DE
 	install -Dm644 packaging/weft.toml $(DESTDIR)$(PREFIX)/share/doc/weft/weft.toml
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|@PREFIX@|$(PREFIX)|' packaging/weft.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/weft.service
+
+# Linked statically: the plugin's file system holds the program and nothing else.
+STATIC := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+
+docker-plugin: ## Put Docker's managed plugin together, in target/docker-plugin
+	$(BUILD) build --locked --release -p weft --target $(STATIC) --config 'build.rustflags="-Ctarget-feature=+crt-static"'
+	packaging/docker-plugin/build.sh $(TARGET)/$(STATIC)/release/weft target/docker-plugin
+	@echo "docker plugin create weft target/docker-plugin && docker plugin enable weft"

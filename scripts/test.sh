@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/packages.sh
 need_packages bpftool ethtool iproute2 nftables iptables iputils-ping dnsutils procps util-linux curl
 # Engines run on virtual hosts only; none is to run on this machine itself.
-need_packages_that_stay_off docker.io busybox-static
+need_packages_that_stay_off docker.io docker-compose busybox-static
 
 run=()
 if [ "$(id -u)" -ne 0 ]; then

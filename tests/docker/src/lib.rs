@@ -16,6 +16,7 @@
 
 mod said;
 mod slot;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use weft_lab::{Host, Lab};
 use weft_tests::{Cluster, Ran, Topology};
 
 pub use said::Said;
+pub use upstream::OUTSIDE;
 pub use weft_tests::{until as wait_until, within};
 
 use slot::Slot;
@@ -51,13 +53,15 @@ pub struct Setup {
     pub hosts: usize,
     /// Containers run on while their engine is stopped (`dockerd --live-restore`).
     pub live_restore: bool,
+    /// There is a name server outside, which the hosts and engines ask: it knows `example.com`.
+    pub upstream: bool,
     /// More flags for `dockerd`.
     pub flags: Vec<&'static str>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { hosts: 2, live_restore: false, flags: Vec::new() }
+        Self { hosts: 2, live_restore: false, upstream: false, flags: Vec::new() }
     }
 }
 
@@ -81,8 +85,15 @@ impl Engines {
     #[track_caller]
     pub fn with(story: &str, setup: Setup) -> Self {
         let slot = Slot::take();
-        let topology = Topology { hosts: setup.hosts, of_host: environment, ..Topology::default() };
+        let mut topology =
+            Topology { hosts: setup.hosts, of_host: environment, ..Topology::default() };
+        if setup.upstream {
+            topology.resolv_conf = Some(upstream::RESOLV_CONF.to_owned());
+        }
         let cluster = Cluster::daemons_only(&format!("docker-{story}"), topology);
+        if setup.upstream {
+            upstream::begin(&cluster.lab().underlay());
+        }
         let start = |host: &Host| (host.name.clone(), start(cluster.lab(), host, &setup));
         // They come up while the cluster does.
         let engines = cluster.hosts().iter().map(start).collect();
@@ -183,6 +194,13 @@ impl Engines {
         self.exec(host, name, &["ping", "-c1", "-W2", target]).is_ok()
     }
 
+    /// The addresses that a container finds for a name, both families, as they come; nothing when it does
+    /// not.
+    #[track_caller]
+    pub fn nslookup(&self, host: &str, name: &str, asked: &str) -> Vec<String> {
+        found(&self.exec(host, name, &["nslookup", asked]).ran.stdout)
+    }
+
     /// The IPv4 address that Docker shows for a container on a network.
     #[track_caller]
     pub fn address(&self, host: &str, name: &str, network: &str) -> String {
@@ -255,6 +273,13 @@ fn environment(host: &Host) -> Vec<(&'static str, PathBuf)> {
         ("WEFT_DOCKER_SOCKET", docker::socket(host)),
         ("WEFT_DOCKER_ROOT", docker::root(host)),
     ]
+}
+
+/// The addresses in what busybox's `nslookup` printed: what comes after the server's own.
+pub fn found(printed: &str) -> Vec<String> {
+    let lines = printed.trim_start().lines().skip_while(|line| !line.trim().is_empty());
+    let address = |line: &str| Some(line.strip_prefix("Address:")?.trim().to_owned());
+    lines.filter_map(address).collect()
 }
 
 #[track_caller]

@@ -15,7 +15,8 @@ pub(super) const MOUNT_POINT: &str = "run";
 /// that it has outside, then collects ended processes until its input ends; with it, all others end.
 ///
 /// The engine has its own `/run`, `/etc/docker` and `/opt`: no settings, sockets or state of an engine of
-/// the machine, and nothing of its own stays there.
+/// the machine, and nothing of its own stays there. `/run` is shared, as systemd makes it: managed plugins
+/// see namespaces that the engine mounts later.
 const SCRIPT: &str = r#"
 set -e
 read -r pid rest </proc/self/stat
@@ -25,6 +26,7 @@ mkdir -p "$1/run/docker/plugins" "$1/run/api"
 mount -n --bind "$1/plugins" "$1/run/docker/plugins"
 mount -n --bind "$1" "$1/run/api"
 mount -n --move "$1/run" /run
+mount -n --make-rshared /run
 mkdir -p /etc/docker
 mount -n -t tmpfs tmpfs /etc/docker
 mount -n -t tmpfs tmpfs /opt

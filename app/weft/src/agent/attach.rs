@@ -321,8 +321,8 @@ fn grant(state: &mut State, network: &Network, wanted: &[Offset]) -> Option<Vec<
     if wanted.len() == network.subnets.len() || wanted.first().is_some_and(covers) {
         return Some(wanted.to_vec());
     }
-    for offset in wanted {
-        used.insert(*offset);
+    for offset in wanted.iter().copied().chain(state.knowledge.untold(network).iter()) {
+        used.insert(offset);
     }
     let cooling = state.cooling.of(id, std::time::Instant::now());
     let unsettled = state.cooling.unsettled(id);

@@ -110,6 +110,14 @@ impl Knowledge {
         taken.chain(promised.into_iter().flat_map(OffsetSet::iter)).collect()
     }
 
+    /// The offsets of endpoints of this node that are gone, and of which the servers have not heard
+    /// yet: they would not have another endpoint there.
+    pub(crate) fn untold(&self, network: &Network) -> OffsetSet {
+        let ours = self.rows.endpoints_of(network.id).filter(|e| e.node == self.node);
+        let gone = ours.filter(|e| !self.attachments.contains_key(&e.id));
+        gone.flat_map(|e| e.addresses.iter()).filter_map(|a| network.offset_of(*a)).collect()
+    }
+
     /// What servers should be told: endpoints to write, then rows of ours to delete.
     pub(crate) fn unpublished(&self) -> Vec<Write> {
         let joined = self.attachments.values().filter(|a| a.is_joined());

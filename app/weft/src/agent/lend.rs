@@ -298,6 +298,9 @@ fn free(
     if let Some(offset) = wanted {
         return (lease.offsets.contains(offset) && !used.contains(offset)).then_some(offset);
     }
+    for offset in state.knowledge.untold(network).iter() {
+        used.insert(offset);
+    }
     let cooling = state.cooling.of(id, std::time::Instant::now());
     weft_state::choose(network, &lease, &used, &cooling).or_else(|| {
         let unsettled = state.cooling.unsettled(id);

@@ -53,6 +53,8 @@ pub(crate) struct DaemonConfig {
     pub(crate) docker_socket: PathBuf,
     /// Where the root directory of the engine is seen.
     pub(crate) docker_root: PathBuf,
+    /// Mounts of this process are nobody else's.
+    pub(crate) own_mounts: bool,
 }
 
 /// Whether containers' packets may take the shortcut past bridge and VXLAN device.
@@ -87,6 +89,7 @@ impl Default for DaemonConfig {
             docker_plugin: Some("/run/docker/plugins/weft.sock".into()),
             docker_socket: "/run/docker.sock".into(),
             docker_root: "/".into(),
+            own_mounts: false,
         }
     }
 }
@@ -142,6 +145,9 @@ pub(crate) struct DaemonArgs {
     /// Where the engine's root directory is seen, if it has mounts of its own [default: /]
     #[arg(long, env = "WEFT_DOCKER_ROOT", hide = true, value_name = "DIR")]
     docker_root: Option<PathBuf>,
+    /// A container runtime gave this process mounts of its own: its sysctls are made writable there
+    #[arg(long, hide = true)]
+    own_mounts: bool,
 }
 
 /// The file. Unknown keys are refused: a misspelt one must not be silently without effect.
@@ -261,6 +267,7 @@ impl DaemonConfig {
                 .or(file.docker_socket)
                 .unwrap_or(built_in.docker_socket),
             docker_root: args.docker_root.or(file.docker_root).unwrap_or(built_in.docker_root),
+            own_mounts: args.own_mounts,
         }
     }
 }

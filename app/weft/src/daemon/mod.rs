@@ -10,6 +10,7 @@ mod identity;
 mod join;
 mod local;
 mod metrics;
+mod mounts;
 mod renew;
 mod status;
 mod traffic;
@@ -68,6 +69,9 @@ const DOCKERS_ANSWERS: &str = "bollard=info";
 /// When the socket, the state directory or the identity cannot be used.
 pub(crate) fn run(config: DaemonConfig) -> anyhow::Result<()> {
     init_log(&config.log, config.log_json)?;
+    if config.own_mounts {
+        mounts::make_sysctls_writable().context("cannot make /proc/sys writable")?;
+    }
     // Or what a thread freed before it fell asleep would stay: the start of the shortcut reads all of the
     // kernel's type information.
     if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {

@@ -19,6 +19,9 @@ pub(super) struct Record {
     pub(super) name: Option<String>,
     /// The network it is, once that is known.
     pub(super) network: Option<Bound>,
+    /// Why it is not known, as of the last try.
+    #[serde(skip)]
+    pub(super) why: Option<String>,
 }
 
 /// What the user asked for.

@@ -32,7 +32,7 @@ use weft_docker::plugin::{
     BindError, CreateEndpoint, CreateNetwork, CreatedEndpoint, EndpointAt, Join, Joined, Limits,
     Plugin, Pool, ReleaseAddress, RequestAddress, RequestPool,
 };
-use weft_model::Network;
+use weft_model::{Network, NetworkId};
 
 use crate::agent::Agent;
 use crate::agent::lend::{Prepare, provisional_name};
@@ -72,8 +72,10 @@ pub(crate) struct Front {
     book: Mutex<Option<Book>>,
     /// A network's name was told.
     told: Notify,
-    /// Addresses that were promised, and when.
-    promises: std::sync::Mutex<BTreeMap<(PoolId, IpAddr), Instant>>,
+    /// One network after the other is told of: two at once would both make it.
+    naming: Mutex<()>,
+    /// Addresses that were promised, and when. The network may be deleted before they come back.
+    promises: std::sync::Mutex<BTreeMap<(PoolId, IpAddr), (NetworkId, Instant)>>,
 }
 
 /// Serves the plugin's socket and follows the engine, until the process ends.
@@ -88,6 +90,7 @@ pub(crate) async fn start(daemon: Arc<Daemon>, sockets: &Sockets) -> Result<(), 
         root: sockets.root.clone(),
         book: Mutex::new(None),
         told: Notify::new(),
+        naming: Mutex::default(),
         promises: std::sync::Mutex::default(),
     });
     tokio::spawn(watch::keep(front.clone()));
@@ -127,7 +130,7 @@ impl Front {
     async fn create_network(&self, request: CreateNetwork) -> Result<(), String> {
         let wish = wishes::read(&request)?;
         let agent = self.agent()?;
-        let mut record = Record { wish, name: None, network: None };
+        let mut record = Record { wish, name: None, network: None, why: None };
         {
             let mut book = self.book.lock().await;
             let book = loaded(&mut book, &agent).await?;
@@ -177,6 +180,7 @@ impl Front {
                 .to_owned());
         }
         let network = self.network_of(&agent, &request.at.network).await?;
+        let id = network.id;
         let addresses: Vec<IpAddr> =
             request.v4.into_iter().chain(request.v6).map(|net| net.addr()).collect();
         let wish = Prepare {
@@ -187,7 +191,7 @@ impl Front {
             runtime_endpoint: request.at.endpoint,
         };
         let mac = agent.prepare(wish).await.map_err(|refusal| text(&refusal))?;
-        self.keep_promises(|(_, address)| !addresses.contains(address));
+        self.promises().retain(|(_, address), (of, _)| *of != id || !addresses.contains(address));
         Ok(CreatedEndpoint { mac: Some(mac.0) })
     }
 
@@ -276,50 +280,32 @@ impl Front {
         let v6 = matches!(pool, PoolId::Subnet(IpNet::V6(_)));
         let promised = agent.promise(&network, v6, request.address).await;
         let address = promised.map_err(|refusal| text(&refusal))?;
-        self.promises().insert((pool, address), Instant::now());
+        self.promises().insert((pool, address), (network.id, Instant::now()));
         let length = network.subnet_of(address).map_or(0, IpNet::prefix_len);
         with_length(address, length)
     }
 
     async fn release_address(&self, request: ReleaseAddress) -> Result<(), String> {
         let pool: PoolId = request.pool.parse()?;
-        if self.promises().remove(&(pool, request.address)).is_some() {
-            let agent = self.agent()?;
-            self.retract(&agent, pool, request.address).await?;
+        let promise = self.promises().remove(&(pool, request.address));
+        if let Some((network, _)) = promise {
+            retract(&*self.agent()?, network, request.address);
         }
         Ok(())
     }
 
     /// Gives back what a dead engine was promised.
-    async fn forget_promises(&self, agent: &Agent) -> Result<(), String> {
-        let old: Vec<(PoolId, IpAddr)> = {
-            let mut promises = self.promises();
-            let old = promises.extract_if(.., |_, since| since.elapsed() > FORGOTTEN);
-            old.map(|(promise, _)| promise).collect()
-        };
-        for (pool, address) in old {
-            self.retract(agent, pool, address).await?;
+    fn forget_promises(&self, agent: &Agent) {
+        let mut promises = self.promises();
+        let old = promises.extract_if(.., |_, (_, since)| since.elapsed() > FORGOTTEN);
+        for ((_, address), (network, _)) in old {
+            retract(agent, network, address);
         }
-        Ok(())
     }
 
-    async fn retract(&self, agent: &Agent, pool: PoolId, address: IpAddr) -> Result<(), String> {
-        let mut book = self.book.lock().await;
-        let record =
-            loaded(&mut book, agent).await?.of_pool(pool).map(|(_, record)| record.clone());
-        let bound = record.and_then(|record| record.network);
-        let network = bound.and_then(|b| agent.state().knowledge.rows.networks.get(&b.id).cloned());
-        if let Some(network) = network {
-            agent.retract(&network, address);
-        }
-        Ok(())
-    }
-
-    fn keep_promises(&self, keep: impl Fn(&(PoolId, IpAddr)) -> bool) {
-        self.promises().retain(|promise, _| keep(promise));
-    }
-
-    fn promises(&self) -> std::sync::MutexGuard<'_, BTreeMap<(PoolId, IpAddr), Instant>> {
+    fn promises(
+        &self,
+    ) -> std::sync::MutexGuard<'_, BTreeMap<(PoolId, IpAddr), (NetworkId, Instant)>> {
         self.promises.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -341,18 +327,17 @@ impl Front {
                 return agent.find_network(&bound.name).await.map_err(|refusal| text(&refusal));
             }
             if tokio::time::timeout_at(until, told).await.is_err() {
-                return Err(self.why_unbound(&record.wish, record.name.as_deref()));
+                return Err(self.why_unbound(&record));
             }
         }
     }
 
-    fn why_unbound(&self, wish: &book::Wish, name: Option<&str>) -> String {
-        match name {
-            Some(name) => format!(
-                "Docker's network '{name}' could not be made a network of Weft's: see the log of \
-                 `weft daemon`, or try `weft network create {name}`{}",
-                if wish.internal { " --internal" } else { "" }
-            ),
+    fn why_unbound(&self, record: &Record) -> String {
+        let why = record.why.as_deref().unwrap_or("it takes too long; start the container again");
+        match &record.name {
+            Some(name) => {
+                format!("Docker's network '{name}' could not be made a network of Weft's: {why}")
+            }
             None => format!(
                 "Docker did not say what this network is called: is its API at {}, and may Weft open it?",
                 self.engine.path().display()
@@ -362,14 +347,42 @@ impl Front {
 
     /// Keeps a record, on disk first.
     async fn write(&self, agent: &Arc<Agent>, id: &str, record: Record) -> Result<(), String> {
+        let mut book = self.book.lock().await;
+        self.write_locked(loaded(&mut book, agent).await?, agent, id, record).await
+    }
+
+    /// Keeps what is known of a network by now, unless it was deleted meanwhile.
+    async fn rewrite(&self, agent: &Arc<Agent>, id: &str, record: Record) -> Result<(), String> {
+        let mut book = self.book.lock().await;
+        let book = loaded(&mut book, agent).await?;
+        if book.get(id).is_none() {
+            return Ok(());
+        }
+        self.write_locked(book, agent, id, record).await
+    }
+
+    /// The book stays locked until the disk has it: of two changes the later is the last there, too.
+    async fn write_locked(
+        &self,
+        book: &mut Book,
+        agent: &Arc<Agent>,
+        id: &str,
+        record: Record,
+    ) -> Result<(), String> {
         let bytes = serde_json::to_vec(&record).map_err(|e| e.to_string())?;
         let (store, key) = (agent.store.clone(), book::key(id));
         let written = tokio::task::spawn_blocking(move || store.put_record(&key, &bytes)).await;
         written.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
-        let mut book = self.book.lock().await;
-        loaded(&mut book, agent).await?.put(id, record);
+        book.put(id, record);
         self.told.notify_waiters();
         Ok(())
+    }
+}
+
+fn retract(agent: &Agent, network: NetworkId, address: IpAddr) {
+    let network = agent.state().knowledge.rows.networks.get(&network).cloned();
+    if let Some(network) = network {
+        agent.retract(&network, address);
     }
 }
 

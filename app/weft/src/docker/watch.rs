@@ -24,9 +24,6 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// How long to wait for an engine that is not there.
 const AWAY: Duration = Duration::from_secs(1);
 
-/// The driver's name, with Docker.
-const DRIVER: &str = "weft";
-
 /// Follows the engine for as long as the process lives.
 pub(super) async fn keep(front: Arc<Front>) {
     let mut missing = BTreeMap::new();
@@ -57,10 +54,12 @@ async fn follow(front: &Arc<Front>, agent: &Arc<Agent>, missing: &mut BTreeMap<S
                 None => return,
             },
             () = tokio::time::sleep_until(next) => {
-                if let Err(error) = look_at_all(front, agent, missing).await {
-                    tracing::debug!(%error, "Docker's networks could not be listed");
+                let looked = look_at_all(front, agent, missing).await;
+                if let Err(error) = &looked {
+                    tracing::debug!(%error, "Docker's networks could not be looked at");
                 }
-                let pause = if missing.is_empty() { LOOK } else { AGAIN };
+                // A look that failed may have ended before anything was found missing.
+                let pause = if looked.is_ok() && missing.is_empty() { LOOK } else { AGAIN };
                 next = tokio::time::Instant::now() + pause;
             }
         }
@@ -69,9 +68,9 @@ async fn follow(front: &Arc<Front>, agent: &Arc<Agent>, missing: &mut BTreeMap<S
 
 async fn on_event(front: Arc<Front>, agent: Arc<Agent>, event: Event) {
     let done = match event {
-        Event::NetworkCreated { id, name, driver } if driver == DRIVER => {
-            front.on_name(&agent, &id, &name).await
-        }
+        // Those of other drivers are not in the book. What this one is called depends on who installed it:
+        // `weft`, or a managed plugin's name and tag.
+        Event::NetworkCreated { id, name, .. } => front.on_name(&agent, &id, &name).await,
         Event::Connected { network, container } => {
             front.on_connected(&agent, &network, &container).await
         }
@@ -93,7 +92,7 @@ async fn look_at_all(
 ) -> Result<(), String> {
     let before = agent.all_lent();
     let kept = super::loaded(&mut *front.book.lock().await, agent).await?.ids();
-    let networks = front.engine.networks_of(DRIVER).await.map_err(|e| e.to_string())?;
+    let networks = networks(front, &before, &kept).await?;
     for network in &networks {
         if let Err(error) = front.on_name(agent, &network.id, &network.name).await {
             tracing::warn!(network = %network.name, %error, "Docker's network is none of Weft's");
@@ -108,7 +107,10 @@ async fn look_at_all(
         }
     }
     for container in containers {
-        front.name_container(agent, container).await?;
+        // What the others are called, and what is left over, does not depend on it.
+        if let Err(error) = front.name_container(agent, container).await {
+            tracing::warn!(%container, %error, "the names of a container were not taken over");
+        }
     }
     let there = networks.iter().map(|n| &n.id);
     let there: BTreeSet<&String> = there
@@ -119,7 +121,23 @@ async fn look_at_all(
         missing_for_long(lent.chain(kept).filter(|id| !there.contains(id)).collect(), missing);
     sweep(front, agent, &before, &gone).await?;
     agent.lead_all_names().await;
-    front.forget_promises(agent).await
+    front.forget_promises(agent);
+    Ok(())
+}
+
+/// What the engine tells of the networks that it has from here.
+async fn networks(
+    front: &Front,
+    lent: &[Attachment],
+    kept: &[String],
+) -> Result<Vec<NetworkInfo>, String> {
+    let lent = lent.iter().filter_map(|a| Some(&a.lent()?.network));
+    let ids: BTreeSet<&String> = kept.iter().chain(lent).collect();
+    let mut networks = Vec::with_capacity(ids.len());
+    for id in ids {
+        networks.extend(front.engine.network(id).await.map_err(|e| e.to_string())?);
+    }
+    Ok(networks)
 }
 
 /// What is absent now and was before, with time between: positive evidence, twice.
@@ -179,6 +197,7 @@ impl Front {
         id: &str,
         name: &str,
     ) -> Result<(), String> {
+        let _one = self.naming.lock().await;
         let known = {
             let mut book = self.book.lock().await;
             super::loaded(&mut book, agent).await?.get(id).cloned()
@@ -188,17 +207,19 @@ impl Front {
         if known.network.is_some() && known.name.as_deref() == Some(name) {
             return Ok(());
         }
-        let mut record = Record { name: Some(name.to_owned()), ..known };
+        let mut record = Record { name: Some(name.to_owned()), why: None, ..known };
         if record.network.is_none() {
             match binding::by_name(agent, &record.wish, name).await {
                 Ok(bound) => record.network = Some(bound),
                 Err(error) => {
-                    self.write(agent, id, record).await?;
+                    // Whoever starts a container is to hear it.
+                    record.why = Some(error.clone());
+                    self.rewrite(agent, id, record).await?;
                     return Err(format!("network '{name}': {error}"));
                 }
             }
         }
-        self.write(agent, id, record).await
+        self.rewrite(agent, id, record).await
     }
 
     /// A container was connected: first what its network's list says, which Docker tells at once; then

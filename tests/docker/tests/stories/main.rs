@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+mod compose;
 mod create;
 mod down;
+mod families;
 mod first;
 mod life;
 mod live;
+mod managed;
+mod many;
+mod names;
 
 use weft_docker_tests::Engines;
 
