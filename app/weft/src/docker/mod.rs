@@ -35,6 +35,7 @@ use weft_docker::plugin::{
 use weft_model::{Network, NetworkId};
 
 use crate::agent::Agent;
+use crate::agent::attachment::Attachment;
 use crate::agent::lend::{Prepare, provisional_name};
 use crate::agent::refusal::Refusal;
 use crate::daemon::Daemon;
@@ -197,7 +198,8 @@ impl Front {
 
     async fn delete_endpoint(&self, at: EndpointAt) -> Result<(), String> {
         let agent = self.agent()?;
-        let Some(gone) = agent.lent(&at.endpoint) else { return Ok(()) };
+        let of_network = |a: &Attachment| a.lent().is_some_and(|lent| lent.network == at.network);
+        let Some(gone) = agent.lent(&at.endpoint).filter(of_network) else { return Ok(()) };
         let removed = agent.remove_attachments(vec![gone.endpoint.id]).await;
         if let Some(sandbox) = gone.lent().and_then(|lent| lent.sandbox.clone()) {
             // Names may have been asked for through the one that went.

@@ -21,22 +21,25 @@ const LOOK: Duration = Duration::from_secs(10);
 /// When something was missing: how soon it is looked for again.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// How long the engine may take to make something.
+const UNMADE: Duration = Duration::from_secs(60);
+
 /// How long to wait for an engine that is not there.
 const AWAY: Duration = Duration::from_secs(1);
 
 /// Follows the engine for as long as the process lives.
 pub(super) async fn keep(front: Arc<Front>) {
-    let mut missing = BTreeMap::new();
+    let mut seen = Seen::default();
     loop {
         if let Ok(agent) = front.agent() {
-            follow(&front, &agent, &mut missing).await;
+            follow(&front, &agent, &mut seen).await;
         }
         tokio::time::sleep(AWAY).await;
     }
 }
 
 /// Until the engine goes.
-async fn follow(front: &Arc<Front>, agent: &Arc<Agent>, missing: &mut BTreeMap<String, Instant>) {
+async fn follow(front: &Arc<Front>, agent: &Arc<Agent>, seen: &mut Seen) {
     // From now on, so that nothing falls between the events and the list.
     let mut events = front.engine.events(Some(SystemTime::now()));
     let mut next = tokio::time::Instant::now();
@@ -54,12 +57,12 @@ async fn follow(front: &Arc<Front>, agent: &Arc<Agent>, missing: &mut BTreeMap<S
                 None => return,
             },
             () = tokio::time::sleep_until(next) => {
-                let looked = look_at_all(front, agent, missing).await;
+                let looked = look_at_all(front, agent, seen).await;
                 if let Err(error) = &looked {
                     tracing::debug!(%error, "Docker's networks could not be looked at");
                 }
                 // A look that failed may have ended before anything was found missing.
-                let pause = if looked.is_ok() && missing.is_empty() { LOOK } else { AGAIN };
+                let pause = if looked.is_ok() && seen.missing.is_empty() { LOOK } else { AGAIN };
                 next = tokio::time::Instant::now() + pause;
             }
         }
@@ -85,11 +88,7 @@ async fn on_event(front: Arc<Front>, agent: Arc<Agent>, event: Event) {
 }
 
 /// Names that were not heard of, and leftovers.
-async fn look_at_all(
-    front: &Front,
-    agent: &Arc<Agent>,
-    missing: &mut BTreeMap<String, Instant>,
-) -> Result<(), String> {
+async fn look_at_all(front: &Front, agent: &Arc<Agent>, seen: &mut Seen) -> Result<(), String> {
     let before = agent.all_lent();
     let kept = super::loaded(&mut *front.book.lock().await, agent).await?.ids();
     let networks = networks(front, &before, &kept).await?;
@@ -99,13 +98,18 @@ async fn look_at_all(
         }
     }
     let mut containers: BTreeSet<&String> = BTreeSet::new();
+    let mut asked = BTreeSet::new();
     for network in &networks {
         for endpoint in &network.endpoints {
-            if name_of_endpoint(agent, network, &endpoint.endpoint_id).await {
+            let id = &endpoint.endpoint_id;
+            // Its aliases, which only the container itself tells: events do, but for those that were missed.
+            if name_of_endpoint(agent, network, id).await || !seen.asked.contains(id) {
                 containers.extend(endpoint.container_id.as_ref());
             }
+            asked.insert(id.clone());
         }
     }
+    seen.asked = asked;
     for container in containers {
         // What the others are called, and what is left over, does not depend on it.
         if let Err(error) = front.name_container(agent, container).await {
@@ -116,9 +120,10 @@ async fn look_at_all(
     let there: BTreeSet<&String> = there
         .chain(networks.iter().flat_map(|n| n.endpoints.iter().map(|e| &e.endpoint_id)))
         .collect();
-    let lent = before.iter().filter_map(|a| Some(a.lent()?.endpoint.clone()));
-    let gone =
-        missing_for_long(lent.chain(kept).filter(|id| !there.contains(id)).collect(), missing);
+    let lent = before.iter().filter_map(|a| Some((a.lent()?.endpoint.clone(), a.is_joined())));
+    let absent = lent.chain(kept.into_iter().map(|id| (id, false)));
+    let gone = seen
+        .missing_for_long(absent.filter(|(id, _)| !there.contains(id)).collect(), Instant::now());
     sweep(front, agent, &before, &gone).await?;
     agent.lead_all_names().await;
     front.forget_promises(agent);
@@ -140,15 +145,33 @@ async fn networks(
     Ok(networks)
 }
 
-/// What is absent now and was before, with time between: positive evidence, twice.
-fn missing_for_long(
-    absent: BTreeSet<String>,
-    missing: &mut BTreeMap<String, Instant>,
-) -> BTreeSet<String> {
-    missing.retain(|id, _| absent.contains(id));
-    let long =
-        |id: &String| missing.entry(id.clone()).or_insert_with(Instant::now).elapsed() >= AGAIN;
-    absent.into_iter().filter(long).collect()
+/// What earlier looks have seen.
+#[derive(Debug, Default)]
+struct Seen {
+    /// What the engine did not have, and since when.
+    missing: BTreeMap<String, Instant>,
+    /// Endpoints whose containers were asked for their names.
+    asked: BTreeSet<String>,
+}
+
+impl Seen {
+    /// What is absent now and was before, with time between: positive evidence, twice. What no
+    /// container has yet, the engine may be about to make: it calls its drivers before it keeps something.
+    fn missing_for_long(
+        &mut self,
+        absent: BTreeMap<String, bool>,
+        now: Instant,
+    ) -> BTreeSet<String> {
+        self.missing.retain(|id, _| absent.contains_key(id));
+        let mut long = BTreeSet::new();
+        for (id, is_joined) in absent {
+            let since = *self.missing.entry(id.clone()).or_insert(now);
+            if now.saturating_duration_since(since) >= if is_joined { AGAIN } else { UNMADE } {
+                long.insert(id);
+            }
+        }
+        long
+    }
 }
 
 /// Takes away what the engine no longer has.
@@ -172,8 +195,7 @@ async fn sweep(
     Ok(())
 }
 
-/// Takes over what the list of a network says, which is the container's name. True when there is more
-/// to ask.
+/// Takes over what the list of a network says, which is the container's name. True when it was another.
 async fn name_of_endpoint(agent: &Arc<Agent>, network: &NetworkInfo, id: &str) -> bool {
     let Some(known) = agent.lent(id) else { return false };
     let Some(endpoint) = network.endpoints.iter().find(|e| e.endpoint_id == id) else {
@@ -181,7 +203,7 @@ async fn name_of_endpoint(agent: &Arc<Agent>, network: &NetworkInfo, id: &str) -
     };
     let Some(name) = name_for(&endpoint.name) else { return false };
     if known.endpoint.name == name {
-        return known.endpoint.aliases.is_empty();
+        return false;
     }
     if let Err(error) = agent.rename(id, name, known.endpoint.aliases).await {
         tracing::warn!(endpoint = id, error = %super::text(&error), "not renamed");
@@ -276,6 +298,27 @@ fn name_for(text: &str) -> Option<Name> {
 #[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_is_missing_twice() {
+        let mut seen = Seen::default();
+        let begun = Instant::now();
+        let mut look = |seconds: u64, absent: &[(&str, bool)]| {
+            let absent = absent.iter().map(|(id, joined)| ((*id).to_owned(), *joined)).collect();
+            let gone = seen.missing_for_long(absent, begun + Duration::from_secs(seconds));
+            gone.into_iter().collect::<Vec<_>>()
+        };
+        let (runs, unmade) = (("runs", true), ("unmade", false));
+        assert_eq!(look(0, &[runs, unmade]), Vec::<String>::new());
+        assert_eq!(look(1, &[runs, unmade]), Vec::<String>::new());
+        assert_eq!(look(2, &[runs, unmade]), ["runs"]);
+        assert_eq!(look(59, &[unmade]), Vec::<String>::new());
+        assert_eq!(look(60, &[unmade]), ["unmade"]);
+        // Seen again in between, it is missing from the beginning.
+        assert_eq!(look(61, &[]), Vec::<String>::new());
+        assert_eq!(look(62, &[runs]), Vec::<String>::new());
+        assert_eq!(look(64, &[runs]), ["runs"]);
+    }
 
     #[test]
     fn dockers_names_become_ours() {
