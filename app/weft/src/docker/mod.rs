@@ -312,8 +312,9 @@ impl Front {
     }
 
     /// The network that this one of the engine's is, as soon as that is known.
-    async fn network_of(&self, agent: &Agent, id: &str) -> Result<Network, String> {
+    async fn network_of(&self, agent: &Arc<Agent>, id: &str) -> Result<Network, String> {
         let until = tokio::time::Instant::now() + BINDING;
+        let mut tried = false;
         loop {
             let told = self.told.notified();
             tokio::pin!(told);
@@ -327,6 +328,14 @@ impl Front {
             })?;
             if let Some(bound) = record.network {
                 return agent.find_network(&bound.name).await.map_err(|refusal| text(&refusal));
+            }
+            if let (Some(name), false) = (&record.name, tried) {
+                // What was in the way when the name was told may be gone: another host was just making
+                // the network.
+                tried = true;
+                let bound = self.on_name(agent, id, name).await;
+                tracing::debug!(?bound, "tried again");
+                continue;
             }
             if tokio::time::timeout_at(until, told).await.is_err() {
                 return Err(self.why_unbound(&record));

@@ -84,7 +84,7 @@ fn shared(world: &World, random: &mut Random) -> Vec<Net> {
 
 /// What one caller does: sequences, with containers that run on meanwhile.
 fn caller(world: &World, nets: &[Net], caller: usize, seed: u64, next: &dyn Fn() -> bool) {
-    let mut random = Random::new(seed.wrapping_add(u64::try_from(caller).unwrap() << 32));
+    let mut random = Random::new(seed.wrapping_add(u64::try_from(caller + 1).unwrap() << 32));
     let mut running: Vec<Container> = Vec::new();
     while next() {
         world.wait_until_steady();
@@ -296,7 +296,7 @@ fn two_engines_never_have_the_same_address() {
         for (number, world) in worlds.iter().enumerate() {
             let left = &left;
             scope.spawn(move || -> Result<(), Broken> {
-                let mut random = Random::new(seed ^ u64::try_from(number).unwrap());
+                let mut random = Random::new(seed ^ u64::try_from(number + 1).unwrap());
                 let net = Net::of("web", &["10.61.0.0/24"], &mut random);
                 net.create(world)?;
                 let next = || {
